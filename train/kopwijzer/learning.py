@@ -1,0 +1,370 @@
+"""Learning: rows -> features -> TF-IDF -> scikit-learn's logistic regression -> a `Scorer`.
+
+The room of scikit-learn. `HeadlineVectorizer` is an ordinary transformer, `fit_pipeline` gives an
+ordinary `Pipeline`, and `to_scorer` turns that pipeline into arrays that score the same.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from kopwijzer.headlines import Headline
+from kopwijzer.scorer import Abstention, Scorer, Weights
+from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes, signals
+
+__all__ = ["HeadlineVectorizer", "fit_pipeline", "settle", "to_scorer"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
+    """Headlines with teasers -> blocks of TF-IDF features, each block normalised by itself.
+
+    X is a sequence of `Headline`s, of mappings with "headline" and "teaser", of (headline,
+    teaser) pairs or of plain strings. ``transform`` gives a CSR matrix (n_samples, n_features)
+    whose columns are ordered by block and, within it, by feature hash.
+
+    A value is ``count * idf``, with scikit-learn's smooth idf ``ln((1 + n) / (1 + df)) + 1``,
+    divided by the block's additive norm (see `kopwijzer.text`) and times the block's weight.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The groups of features.
+    dtype : numpy dtype
+        Of the values; float32 halves the memory that a solver touches.
+
+    Attributes
+    ----------
+    hashes_ : (n_features,) uint32
+    block_ptr_ : (n_blocks + 1,) int64
+    df_ : (n_features,) int64, the number of training documents that hold the feature
+    idf_ : (n_features,) float64
+    n_documents_ : int
+    """
+
+    def __init__(self, blocks: Sequence[Block] = (Block("words"),), dtype: Any = np.float32) -> None:
+        self.blocks = blocks
+        self.dtype = dtype
+
+    def fit(self, X: Iterable[Any], y: Any = None) -> Self:
+        """Learn which features to keep, and their document frequencies."""
+        self._learn(_Counts(X, self.blocks), matrices=False)
+        return self
+
+    def fit_transform(self, X: Iterable[Any], y: Any = None, **_: Any) -> sp.csr_matrix:
+        """`fit` and `transform` in one pass over the texts."""
+        counts = _Counts(X, self.blocks)
+        return self._weigh(counts, self._learn(counts, matrices=True))
+
+    def transform(self, X: Iterable[Any]) -> sp.csr_matrix:
+        """The features of each row (n_samples, n_features)."""
+        check_is_fitted(self, "hashes_")
+        counts = _Counts(X, self.blocks)
+        parts = []
+        for number, block in enumerate(self.blocks):
+            own = slice(self.block_ptr_[number], self.block_ptr_[number + 1])
+            table = self.hashes_[own]
+            hashes = counts.hashes(block.kind)
+            place = np.searchsorted(table, hashes)
+            place[place == len(table)] = 0
+            hit = table[place] == hashes if len(table) else np.zeros(len(hashes), dtype=bool)
+            parts.append((np.where(hit, place, -1), counts.matrix(block, place, hit, len(table))))
+        return self._weigh(counts, parts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Names of the columns: block and hash, as "words:8f3a01c2"."""
+        check_is_fitted(self, "hashes_")
+        sizes = np.diff(self.block_ptr_)
+        names = np.repeat([block.name for block in self.blocks], sizes)
+        return np.array(
+            [f"{name}:{code:08x}" for name, code in zip(names, self.hashes_, strict=True)],
+            dtype=object,
+        )
+
+    def _learn(self, counts: "_Counts", *, matrices: bool) -> list[tuple[Ints, sp.csr_matrix]]:
+        hashes, sizes, dfs, parts = [], [], [], []
+        for block in self.blocks:
+            known = counts.hashes(block.kind)
+            every = np.ones(len(known), dtype=bool)
+            matrix = counts.matrix(block, np.arange(len(known)), every, len(known))
+            df = np.bincount(matrix.indices, minlength=len(known))
+            keep = (df >= block.min_df) & (df <= block.max_df * counts.n)
+            hashes.append(known[keep])
+            sizes.append(int(keep.sum()))
+            dfs.append(df[keep])
+            if matrices:
+                place = np.where(keep, np.cumsum(keep) - 1, -1)
+                parts.append((place, _columns(matrix, place, sizes[-1])))
+        self.hashes_ = np.concatenate(hashes)
+        self.block_ptr_ = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.df_ = np.concatenate(dfs)
+        self.n_documents_ = counts.n
+        self.idf_ = np.log((1 + self.n_documents_) / (1 + self.df_)) + 1
+        return parts
+
+    def _weigh(
+        self, counts: "_Counts", parts: list[tuple[Ints, sp.csr_matrix]]
+    ) -> sp.csr_matrix:
+        done = []
+        for number, (block, (place, matrix)) in enumerate(zip(self.blocks, parts, strict=True)):
+            idf = self.idf_[self.block_ptr_[number] : self.block_ptr_[number + 1]]
+            norm = np.sqrt(counts.squares(block, place, idf))
+            factor = block.weight / np.where(norm > 0, norm, 1.0)
+            values = matrix.data * idf[matrix.indices]
+            values *= np.repeat(factor, np.diff(matrix.indptr))
+            done.append(
+                sp.csr_matrix(
+                    (values.astype(self.dtype), matrix.indices, matrix.indptr), matrix.shape
+                )
+            )
+        stacked = sp.hstack(done, format="csr") if len(done) > 1 else done[0]
+        stacked.sort_indices()
+        return stacked
+
+
+class _Counts:
+    """The pieces of n documents, counted once and served to every block."""
+
+    def __init__(self, X: Iterable[Any], blocks: Sequence[Block]) -> None:
+        headlines, teasers = _texts(X)
+        self.n = len(headlines)
+        documents = Documents.cut(headlines, teasers)
+        sizes = {(b.low, b.high) for b in blocks if b.kind == "characters"}
+        cut = expand(documents.chunks, *(sizes.pop() if sizes else (2, 2)))
+        n_chunks = len(documents.chunks)
+        self._fields = [
+            sp.csr_matrix(
+                (
+                    np.ones(int(documents.ptr[(f + 1) * self.n] - documents.ptr[f * self.n])),
+                    documents.numbers[documents.ptr[f * self.n] : documents.ptr[(f + 1) * self.n]],
+                    documents.ptr[f * self.n : (f + 1) * self.n + 1] - documents.ptr[f * self.n],
+                ),
+                shape=(self.n, n_chunks),
+            )
+            for f in (0, 1)
+        ]
+        left, right = documents.numbers[:-1], documents.numbers[1:]
+        owner = np.repeat(np.arange(2 * self.n), np.diff(documents.ptr))
+        same = owner[:-1] == owner[1:]
+        self._pair_owner = owner[:-1][same]
+        names = tuple({s: None for b in blocks for s in b.signals})
+        told = [signals(names, h, t) for h, t in zip(headlines, teasers, strict=True)]
+        self._signal_owner = np.repeat(np.arange(self.n), [len(found) for found in told])
+        flat = [signal for found in told for signal in found]
+        said = signal_hashes(flat) if flat else np.empty(0, dtype=np.uint32)
+        pairs = pair_hashes(cut.last[left[same]], cut.first[right[same]])
+        # Words, pairs and signals share one list of distinct hashes; characters have their own.
+        self._words, place = _distinct([cut.words, pairs, said])
+        self._word_chunks = _chunk_matrix(place[0], cut.words_ptr, len(self._words))
+        self._pairs, self._said = place[1], place[2]
+        self._grams, (grams,) = _distinct([cut.characters])
+        self._gram_chunks = _chunk_matrix(grams, cut.characters_ptr, len(self._grams))
+
+    def hashes(self, kind: str) -> npt.NDArray[np.uint32]:
+        """The distinct hashes that occur, rising; `matrix` and `squares` number them so."""
+        return self._words if kind == "words" else self._grams
+
+    def matrix(
+        self, block: Block, place: Ints, hit: npt.NDArray[np.bool_], width: int
+    ) -> sp.csr_matrix:
+        """Counts (n, width): hash number j counts in column ``place[j]`` where ``hit[j]``."""
+        chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
+        if not hit.all():
+            chunks = _columns(chunks, np.where(hit, place, -1), width)
+        counted = self._field(block) @ chunks
+        owner, column = self._loose(block)
+        if len(owner):
+            use = hit[column]
+            loose = sp.csr_matrix(
+                (np.ones(int(use.sum())), (owner[use], place[column[use]])),
+                shape=(self.n, width),
+            )
+            counted = counted + loose
+        return counted
+
+    def squares(self, block: Block, place: Ints, idf: Floats) -> Floats:
+        """The squared additive norm (n,): the sum of the pieces' own squared norms."""
+        weight = np.where(place >= 0, idf[place] if len(idf) else 0.0, 0.0)
+        chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
+        squares = sp.csr_matrix(
+            ((chunks.data * weight[chunks.indices]) ** 2, chunks.indices, chunks.indptr),
+            shape=chunks.shape,
+        )
+        total: Floats = self._field(block) @ np.asarray(squares.sum(axis=1)).ravel()
+        owner, column = self._loose(block)
+        if len(owner):
+            total = total + np.bincount(owner, weight[column] ** 2, minlength=self.n)
+        return total
+
+    def _field(self, block: Block) -> sp.csr_matrix:
+        if block.field == "both":
+            return self._fields[0] + self._fields[1]
+        return self._fields[0] if block.field == "headline" else self._fields[1]
+
+    def _loose(self, block: Block) -> tuple[Ints, Ints]:
+        """Pieces that are no chunks: pairs across chunks, and signals."""
+        if block.kind == "characters":
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        owners, columns = [], []
+        if block.high > 1:
+            reads = np.array([block.reads(0), block.reads(1)])[self._pair_owner // self.n]
+            owners.append(self._pair_owner[reads] % self.n)
+            columns.append(self._pairs[reads])
+        if block.signals:
+            owners.append(self._signal_owner)
+            columns.append(self._said)
+        if not owners:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        return np.concatenate(owners), np.concatenate(columns)
+
+
+def _texts(X: Iterable[Any]) -> tuple[list[str], list[str]]:
+    headlines, teasers = [], []
+    for row in X:
+        if isinstance(row, Headline):
+            headline, teaser = row.headline, row.teaser
+        elif isinstance(row, Mapping):
+            headline, teaser = row["headline"], row.get("teaser") or ""
+        elif isinstance(row, str):
+            headline, teaser = row, ""
+        else:
+            headline, teaser = row
+        headlines.append(headline)
+        teasers.append(teaser)
+    return headlines, teasers
+
+
+def _distinct(parts: list[npt.NDArray[np.uint32]]) -> tuple[npt.NDArray[np.uint32], list[Ints]]:
+    """The distinct values of all parts, rising, and each part as places among them."""
+    values, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+    return values, np.split(inverse, np.cumsum([len(part) for part in parts])[:-1])
+
+
+def _chunk_matrix(place: Ints, ptr: Ints, width: int) -> sp.csr_matrix:
+    matrix = sp.csr_matrix((np.ones(len(place)), place, ptr), shape=(len(ptr) - 1, width))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _columns(matrix: sp.csr_matrix, place: Ints, width: int) -> sp.csr_matrix:
+    """The columns with ``place >= 0``, renumbered."""
+    column = place[matrix.indices]
+    keep = column >= 0
+    ptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_matrix((matrix.data[keep], column[keep], ptr), shape=(matrix.shape[0], width))
+
+
+def fit_pipeline(
+    rows: Sequence[Any],
+    labels: Sequence[str],
+    *,
+    blocks: Sequence[Block],
+    C: float = 5.0,
+    epochs: int = 20,
+    class_weight: str | dict[str, float] | None = None,
+    seed: int = 0,
+) -> Pipeline:
+    """A fitted pipeline: "features" (`HeadlineVectorizer`), "classifier" (`LogisticRegression`).
+
+    The solver is SAGA (Defazio et al. 2014): on one thread, so that the same rows and seed give
+    the same bytes whatever the machine's threads; `epochs` passes on float32, which stop near the
+    optimum (see the benchmark for how near).
+
+    Raises
+    ------
+    ValueError
+        Fewer than two labels.
+    """
+    features = HeadlineVectorizer(tuple(blocks), dtype=np.float32)
+    matrix = features.fit_transform(rows)
+    classifier = LogisticRegression(
+        C=C,
+        solver="saga",
+        max_iter=epochs,
+        class_weight=class_weight,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # The number of passes is chosen; that the last one still moved is no news.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier.fit(matrix, list(labels))
+    features.dtype = np.float64  # from here on it serves predictions, which want every digit
+    classifier.coef_ = classifier.coef_.astype(np.float64)
+    classifier.intercept_ = classifier.intercept_.astype(np.float64)
+    if len(classifier.classes_) == 2:
+        # Two labels: scikit-learn keeps one row, for the second. Two opposite halves decide alike
+        # under the softmax, and every later step sees one row for each label.
+        classifier.coef_ = np.vstack([-classifier.coef_, classifier.coef_]) / 2
+        classifier.intercept_ = np.concatenate([-classifier.intercept_, classifier.intercept_]) / 2
+    return Pipeline([("features", features), ("classifier", classifier)])
+
+
+def settle(
+    pipeline: Pipeline,
+    *,
+    temperature: float = 1.0,
+    prior_shift: Mapping[str, float] | None = None,
+    round_to_bytes: bool = True,
+) -> Pipeline:
+    """The pipeline with its calibration folded into the classifier, in place.
+
+    Dividing the decision values by `temperature` (> 0; Guo et al. 2017) and adding `prior_shift`
+    (log-odds by label; Saerens et al. 2002) leaves a logistic regression with other numbers, so
+    that scikit-learn and the scorer need no step more. `round_to_bytes` rounds each label's
+    coefficients to 255 levels, what lets a scorer keep them in one byte each.
+    """
+    classifier = pipeline["classifier"]
+    shift = dict(prior_shift or {})
+    classifier.coef_ = classifier.coef_ / temperature
+    classifier.intercept_ = classifier.intercept_ / temperature + np.array(
+        [shift.get(str(label), 0.0) for label in classifier.classes_]
+    )
+    if round_to_bytes:
+        scale = _scale(classifier.coef_)
+        classifier.coef_ = np.rint(classifier.coef_ / scale[:, None]) * scale[:, None]
+    return pipeline
+
+
+def to_scorer(pipeline: Pipeline, abstention: Abstention | None = None) -> Scorer:
+    """The same model as arrays; it scores as the pipeline's ``predict_proba`` does."""
+    features, classifier = pipeline["features"], pipeline["classifier"]
+    scale = _scale(classifier.coef_)
+    levels = np.rint(classifier.coef_ / scale[:, None])
+    if np.allclose(levels * scale[:, None], classifier.coef_, rtol=0, atol=1e-12):
+        coef: Any = levels.T.astype(np.int8)
+    else:
+        coef, scale = classifier.coef_.T.astype(np.float32), np.ones(len(scale))
+    small = features.n_documents_ < 1 << 16
+    weights = Weights(
+        hashes=features.hashes_.astype(np.uint32),
+        block_ptr=features.block_ptr_.astype(np.int64),
+        df=features.df_.astype(np.uint16 if small else np.uint32),
+        coef=np.ascontiguousarray(coef),
+        scale=scale,
+        intercept=classifier.intercept_.astype(np.float64),
+        n_documents=int(features.n_documents_),
+    )
+    return Scorer(
+        weights,
+        labels=[str(label) for label in classifier.classes_],
+        blocks=features.blocks,
+        abstention=abstention,
+    )
+
+
+def _scale(coef: Floats) -> Floats:
+    """What one level of a byte is worth, for each label."""
+    largest = np.abs(coef).max(axis=1, initial=0.0)
+    scale: Floats = np.where(largest > 0, largest, 1.0) / 127
+    return scale

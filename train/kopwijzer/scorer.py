@@ -1,0 +1,616 @@
+"""The loaded model: `Scorer`, its `Prediction`s, when it abstains and why, and explanations.
+
+NumPy only. A scorer is arrays and settings: nothing in it can run, and it cannot be refitted.
+
+A piece of text (see `text`) contributes to each block b a row of n_labels + 1 numbers: its part
+of the numerator ``sum(count * idf * coef)`` for every label, and its squared norm. A document is
+the sum of its pieces' rows, so
+
+    decision = intercept + sum over blocks of  weight_b * numerator_b / sqrt(squared_norm_b)
+
+and the rows of chunks seen before are kept: that is what makes scoring fast.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from kopwijzer.errors import BadRows, BadSettings, BadVersion
+from kopwijzer.headlines import Headline
+from kopwijzer.text import Block, Chunks, expand, pair_hashes, signal_hashes, signals, spell
+
+__all__ = ["Abstention", "Contribution", "Explanation", "Prediction", "Scorer", "Weights"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
+
+_BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
+_CACHE_BYTES = 96 << 20  # rows of chunks kept before the scorer starts a new cache
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a headline is taken for.
+
+    `label` is one of the model's labels, or the abstaining label. `confidence` (0-1) is the
+    probability of the best of all labels, `scores` gives every label's (they sum to 1).
+    `abstained` says that the label is the abstaining one, `reason` why: "empty" (no text),
+    "unknown_words" (too few of its words were ever seen), "out_of_scope" (most like the rows
+    that are none of the labels), "low_confidence" (below the label's threshold), else None.
+    """
+
+    label: str
+    confidence: float
+    scores: dict[str, float]
+    abstained: bool
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one text piece adds to the decision value of the explained label."""
+
+    text: str
+    block: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why `label` got its decision value (log-odds up to a constant shared by all labels).
+
+    ``intercept + sum(c.value for c in contributions) == decision`` up to rounding; the
+    contributions come strongest first.
+    """
+
+    label: str
+    decision: float
+    intercept: float
+    contributions: tuple[Contribution, ...]
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """When a scorer abstains.
+
+    `label` is what it then says. `thresholds` (0-1, by label; others 0) are the confidences below
+    which a label is not given. `min_known_share` (0-1) is the share of a text's words that must
+    have been seen in training.
+    """
+
+    label: str = "other"
+    thresholds: Mapping[str, float] | None = None
+    min_known_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A fitted model as plain arrays; n features, ordered by block and by hash within it.
+
+    hashes : (n,) uint32, strictly rising within each block
+    block_ptr : (n_blocks + 1,) int64; block b owns ``[block_ptr[b]:block_ptr[b + 1]]``
+    df : (n,) uint32, the number of training documents that hold the feature
+    coef : (n, n_labels) int8 or float32; times `scale` it is scikit-learn's ``coef_.T``
+    scale : (n_labels,) float64
+    intercept : (n_labels,) float64
+    n_documents : the number of training documents (> 0)
+
+    idf is scikit-learn's smooth one: ``ln((1 + n_documents) / (1 + df)) + 1``.
+    """
+
+    hashes: npt.NDArray[np.uint32]
+    block_ptr: Ints
+    df: npt.NDArray[np.unsignedinteger]
+    coef: npt.NDArray[np.int8] | npt.NDArray[np.float32]
+    scale: Floats
+    intercept: Floats
+    n_documents: int
+
+    def check(self, n_blocks: int, n_labels: int) -> None:
+        """Raise `BadVersion` unless the arrays fit each other and hold only sane numbers."""
+        n = len(self.hashes)
+        ptr = self.block_ptr
+        sane = (
+            self.hashes.shape == self.df.shape == (n,)
+            and ptr.shape == (n_blocks + 1,)
+            and ptr[0] == 0
+            and ptr[-1] == n
+            and bool((np.diff(ptr) >= 0).all())
+            and self.coef.shape == (n, n_labels)
+            and self.scale.shape == self.intercept.shape == (n_labels,)
+            and self.n_documents > 0
+            and bool(np.isfinite(self.scale).all() and np.isfinite(self.intercept).all())
+        )
+        if not sane:
+            raise BadVersion("the arrays of the model do not fit each other")
+        if self.coef.dtype.kind == "f" and not np.isfinite(self.coef).all():
+            raise BadVersion("the model holds coefficients that are not numbers")
+        rising = np.diff(self.hashes.astype(np.int64)) > 0
+        borders = ptr[1:-1] - 1
+        rising[borders[(borders >= 0) & (borders < n - 1)]] = True
+        if not rising.all():
+            raise BadVersion("the hashes of the model are not in order")
+        if n and int(self.df.max()) > self.n_documents:
+            raise BadVersion("a feature claims more documents than the model was trained on")
+
+
+class Scorer:
+    """A fitted model that scores; frozen, and safe to share between threads.
+
+    `classes_` (n_labels,) are the labels in the order of the columns of `predict_proba`.
+    Get one from `kopwijzer.load`, `kopwijzer.fit` or `Version.scorer`.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        labels: Sequence[str],
+        blocks: Sequence[Block],
+        abstention: Abstention | None = None,
+    ) -> None:
+        weights.check(len(blocks), len(labels))
+        self.classes_: npt.NDArray[np.str_] = np.array(list(labels), dtype=np.str_)
+        self.blocks = tuple(blocks)
+        self.abstention = abstention or Abstention()
+        self.weights = weights
+        self._labels = [str(label) for label in labels]
+        thresholds = dict(self.abstention.thresholds or {})
+        unknown = set(thresholds) - set(self._labels)
+        if unknown:
+            raise BadSettings(f"a threshold is set for the unknown label {min(unknown)!r}")
+        self._thresholds = [float(thresholds.get(label, 0.0)) for label in self._labels]
+        self._weight = np.array([block.weight for block in self.blocks])
+        self._chars = _sizes(self.blocks)
+        self._tables = [_Table(weights, number) for number in range(len(self.blocks))]
+        self._pairs = [
+            [
+                (number, self._tables[number])
+                for number, block in enumerate(self.blocks)
+                if block.kind == "words" and block.high > 1 and block.reads(field)
+            ]
+            for field in (0, 1)
+        ]
+        self._signals = [n for n, block in enumerate(self.blocks) if block.signals]
+        self._signal_names = tuple({s: None for b in self.blocks for s in b.signals})
+        self._signal_place: dict[str, Ints] = {}
+        self._lock = threading.Lock()
+        self._cache = _Cache(len(self.blocks), len(labels))
+
+    def __repr__(self) -> str:
+        n = len(self.weights.hashes)
+        return f"<Scorer {', '.join(self._labels)}; {n:,} features>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "labels": self._labels,
+            "blocks": self.blocks,
+            "abstention": self.abstention,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state.pop("weights"), **state)  # type: ignore[misc]  # rebuilds the caches
+
+    def with_abstention(self, abstention: Abstention) -> "Scorer":
+        """The same model with other rules for abstaining."""
+        return Scorer(
+            self.weights, labels=self._labels, blocks=self.blocks, abstention=abstention
+        )
+
+    # Scoring ---------------------------------------------------------------------------------
+
+    def score(self, headline: str, teaser: str = "") -> Prediction:
+        """What one headline is taken for."""
+        decision, known, words = self._decide([headline], [teaser])
+        return self._predictions(_softmax(decision), known, words)[0]
+
+    def score_many(self, rows: Iterable[Headline | Mapping[str, Any]]) -> list[Prediction]:
+        """A prediction for each row, in order. A row is a `Headline` or a mapping with
+        "headline" and perhaps "teaser".
+
+        Raises
+        ------
+        BadRows
+            A row has no text where a headline must be; nothing is scored then.
+        """
+        return list(self.iter_scores(rows))
+
+    def iter_scores(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Iterator[Prediction]:
+        """`score_many` for a stream: reads a batch of rows, gives their predictions, reads on."""
+        for headlines, teasers in _batches(rows):
+            decision, known, words = self._decide(headlines, teasers)
+            yield from self._predictions(_softmax(decision), known, words)
+
+    def predict_proba(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
+        """Probabilities (n_rows, n_labels), columns as in `classes_`; each row sums to 1."""
+        return _softmax(self.decision_function(rows))
+
+    def decision_function(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
+        """Decision values (n_rows, n_labels): what the softmax turns into probabilities."""
+        parts = [self._decide(h, t)[0] for h, t in _batches(rows)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self._labels)))
+
+    def predict(self, rows: Iterable[Headline | Mapping[str, Any]]) -> list[str]:
+        """The label of each row, the abstaining one included."""
+        return [prediction.label for prediction in self.iter_scores(rows)]
+
+    def known_share(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
+        """The share (0-1) of each row's words that training saw (n_rows,); 0 without words."""
+        shares = []
+        for headlines, teasers in _batches(rows):
+            _, known, words = self._decide(headlines, teasers)
+            shares.append(known / np.maximum(words, 1))
+        return np.concatenate(shares) if shares else np.empty(0)
+
+    # Deciding --------------------------------------------------------------------------------
+
+    def _decide(
+        self, headlines: Sequence[str], teasers: Sequence[str]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Decision values (n, n_labels), and the number of known and of all words (n,)."""
+        n, n_labels = len(headlines), len(self._labels)
+        cache = self._cache
+        sums = np.zeros((n, len(self.blocks), n_labels + 1))
+        words = np.zeros((n, 2))
+        for field, texts in enumerate((headlines, teasers)):
+            flat: list[str] = []
+            lengths: list[int] = []
+            for text in texts:
+                parts = text.split()
+                flat += parts
+                lengths.append(len(parts))
+            if flat:
+                numbers, cache = self._number(flat, cache)
+                self._add_field(field, numbers, lengths, cache, sums, words)
+        if self._signals:
+            self._add_signals(headlines, teasers, sums)
+        norms = np.sqrt(sums[:, :, n_labels])
+        factors = self._weight / np.where(norms > 0, norms, 1.0)
+        decision = (sums[:, :, :n_labels] * factors[:, :, None]).sum(axis=1)
+        return decision + self.weights.intercept, words[:, 0], words[:, 1]
+
+    def _number(self, flat: list[str], cache: "_Cache") -> tuple[Ints, "_Cache"]:
+        """Each chunk's number in a cache that holds them all; grows it under the lock."""
+        numbers = [cache.numbers.get(chunk, -1) for chunk in flat]
+        # A number past the rows is one that another thread is adding just now.
+        if min(numbers) < 0 or max(numbers) >= len(cache.rows):
+            with self._lock:
+                cache = self._cache
+                if cache.bytes > _CACHE_BYTES:
+                    cache = self._cache = _Cache(len(self.blocks), len(self._labels))
+                fresh = [chunk for chunk in dict.fromkeys(flat) if chunk not in cache.numbers]
+                if fresh:
+                    cache = self._cache = cache.grown(fresh, *self._rows(fresh))
+            numbers = [cache.numbers[chunk] for chunk in flat]
+        return np.array(numbers, dtype=np.int64), cache
+
+    def _rows(self, chunks: Sequence[str]) -> tuple[Floats, Floats, Chunks]:
+        """The rows (n, 2 fields, n_blocks, n_labels + 1) of new chunks, their words, the cut."""
+        cut = expand(chunks, *self._chars)
+        n, n_labels = len(chunks), len(self._labels)
+        rows = np.zeros((n, 2, len(self.blocks), n_labels + 1))
+        words = np.zeros((n, 2))
+        words[:, 1] = np.add.reduceat(cut.is_word, cut.words_ptr[:-1], dtype=np.int64)
+        for number, (block, table) in enumerate(zip(self.blocks, self._tables, strict=True)):
+            if block.kind == "words":
+                hashes, ptr = cut.words, cut.words_ptr
+            else:
+                hashes, ptr = cut.characters, cut.characters_ptr
+            owner = np.repeat(np.arange(n), np.diff(ptr))
+            place = table.find(hashes)
+            hit = place >= 0
+            if block.kind == "words" and block.field == "both":
+                known = np.bincount(owner[hit & cut.is_word], minlength=n)
+                words[:, 0] = np.maximum(words[:, 0], known)
+            if not hit.any():
+                continue
+            key = (owner[hit] << 32) | place[hit]
+            key, count = np.unique(key, return_counts=True)
+            who, values = key >> 32, table.rows(key & 0xFFFFFFFF)
+            values[:, :-1] *= count[:, None]
+            values[:, -1] *= count * count
+            starts = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
+            total = np.add.reduceat(values, starts, axis=0)
+            for field in (0, 1):
+                if block.reads(field):
+                    rows[who[starts], field, number] = total
+        return rows, words, cut
+
+    def _add_field(
+        self,
+        field: int,
+        numbers: Ints,
+        lengths: list[int],
+        cache: "_Cache",
+        sums: Floats,
+        words: Floats,
+    ) -> None:
+        """Add the chunks and pairs of one field of every document to its sums."""
+        n, n_blocks, width = sums.shape
+        if n == 1:
+            sums[0] += cache.rows[numbers, field].sum(axis=0)
+            words[0] += cache.words[numbers].sum(axis=0)
+            owner = np.zeros(len(numbers), dtype=np.int64)
+        else:
+            length = np.array(lengths)
+            ends = np.cumsum(length)
+            full = np.flatnonzero(length)
+            starts = (ends - length)[full]
+            sums[full] += np.add.reduceat(cache.rows[numbers, field], starts, axis=0)
+            words[full] += np.add.reduceat(cache.words[numbers], starts, axis=0)
+            owner = np.repeat(np.arange(n), length)
+        if len(numbers) > 1 and self._pairs[field]:
+            hashes = pair_hashes(cache.last[numbers[:-1]], cache.first[numbers[1:]])
+            if n > 1:
+                same = owner[:-1] == owner[1:]
+                hashes, owner = hashes[same], owner[:-1][same]
+            for number, table in self._pairs[field]:
+                place = table.find(hashes)
+                hit = np.flatnonzero(place >= 0)
+                if len(hit):
+                    _add(sums, owner[hit], number, table.rows(place[hit]))
+
+    def _add_signals(
+        self, headlines: Sequence[str], teasers: Sequence[str], sums: Floats
+    ) -> None:
+        for number in self._signals:
+            table, names = self._tables[number], self.blocks[number].signals
+            owner: list[int] = []
+            places: list[int] = []
+            for i, (headline, teaser) in enumerate(zip(headlines, teasers, strict=True)):
+                for signal in signals(names, headline, teaser):
+                    place = table.signal(signal)
+                    if place >= 0:
+                        owner.append(i)
+                        places.append(place)
+            if places:
+                _add(sums, np.array(owner), number, table.rows(np.array(places)))
+
+    def _predictions(self, proba: Floats, known: Floats, words: Floats) -> list[Prediction]:
+        best = proba.argmax(axis=1).tolist()
+        labels, rule = self._labels, self.abstention
+        predictions = []
+        for scores, top, known_, all_ in zip(
+            proba.tolist(), best, known.tolist(), words.tolist(), strict=True
+        ):
+            confidence = scores[top]
+            reason: Reason | None = None
+            if known_ == 0 or known_ < rule.min_known_share * all_:
+                reason = "unknown_words" if all_ else "empty"
+            elif labels[top] == rule.label:
+                reason = "out_of_scope"
+            elif confidence < self._thresholds[top]:
+                reason = "low_confidence"
+            predictions.append(
+                Prediction(
+                    label=labels[top] if reason is None else rule.label,
+                    confidence=confidence,
+                    scores=dict(zip(labels, scores, strict=True)),
+                    abstained=reason is not None,
+                    reason=reason,
+                )
+            )
+        return predictions
+
+    # Explaining ------------------------------------------------------------------------------
+
+    def explain(self, headline: str, teaser: str = "", label: str | None = None) -> Explanation:
+        """The text pieces and their exact contributions to one label's decision value.
+
+        `label` is the best of all labels unless given.
+
+        Raises
+        ------
+        BadSettings
+            The model does not know the label.
+        """
+        decision = self._decide([headline], [teaser])[0][0]
+        if label is None:
+            label = self._labels[int(decision.argmax())]
+        if label not in self._labels:
+            known = ", ".join(self._labels)
+            raise BadSettings(f"the model has no label {label!r}; it knows {known}")
+        column = self._labels.index(label)
+        found: list[Contribution] = []
+        for block, table in zip(self.blocks, self._tables, strict=True):
+            pieces = list(self._pieces(block, table, headline, teaser))
+            norm = sum(square for _, square in pieces) ** 0.5
+            values: dict[str, float] = {}
+            for texts, _ in pieces:
+                for text, row in texts:
+                    values[text] = values.get(text, 0.0) + float(row[column])
+            found += [
+                Contribution(text, block.name, block.weight * value / norm)
+                for text, value in values.items()
+            ]
+        found.sort(key=lambda c: (-abs(c.value), c.block, c.text))
+        return Explanation(
+            label=label,
+            decision=float(decision[column]),
+            intercept=float(self.weights.intercept[column]),
+            contributions=tuple(found),
+            prediction=self.score(headline, teaser),
+        )
+
+    def _pieces(
+        self, block: Block, table: "_Table", headline: str, teaser: str
+    ) -> Iterator[tuple[list[tuple[str, Floats]], float]]:
+        """Each piece of a document in one block: its known texts with rows, its squared norm."""
+        for field, text in enumerate((headline, teaser)):
+            chunks = text.split()
+            if not chunks or not block.reads(field):
+                continue
+            cut = expand(chunks, *self._chars)
+            for i, chunk in enumerate(chunks):
+                words, grams = spell(chunk, *self._chars)
+                texts, hashes, ptr = (
+                    (words, cut.words, cut.words_ptr)
+                    if block.kind == "words"
+                    else (grams, cut.characters, cut.characters_ptr)
+                )
+                yield table.piece(texts, hashes[ptr[i] : ptr[i + 1]])
+            if block.kind == "words" and block.high > 1:
+                pairs = pair_hashes(cut.last[:-1], cut.first[1:])
+                for i in range(len(chunks) - 1):
+                    left, right = spell(chunks[i])[0][-1], spell(chunks[i + 1])[0][0]
+                    yield table.piece([f"{left} {right}"], pairs[i : i + 1])
+        for signal in signals(block.signals, headline, teaser):
+            yield table.piece([f"[{signal}]"], signal_hashes([signal]))
+
+
+class _Table:
+    """The features of one block: from hashes to places, from places to rows."""
+
+    def __init__(self, weights: Weights, number: int) -> None:
+        self._own = slice(int(weights.block_ptr[number]), int(weights.block_ptr[number + 1]))
+        self._hashes = weights.hashes[self._own]
+        self._df = weights.df[self._own]
+        self._coef = weights.coef[self._own]
+        self._scale = weights.scale
+        self._n = weights.n_documents
+        self._may: npt.NDArray[np.bool_] | None = None
+        self._signals: dict[str, int] = {}
+
+    def find(self, hashes: npt.NDArray[np.uint32]) -> Ints:
+        """The place of each hash, or -1."""
+        if len(hashes) > 2000:
+            # Most hashes of a large batch are unknown pairs: a table of the first 20 bits
+            # answers for nine in ten of them, and the binary search is for the rest.
+            if self._may is None:
+                may = np.zeros(1 << 20, dtype=np.bool_)
+                may[self._hashes >> 12] = True
+                self._may = may
+            places = np.full(len(hashes), -1, dtype=np.int64)
+            maybe = np.flatnonzero(self._may[hashes >> 12])
+            places[maybe] = self._search(hashes[maybe])
+            return places
+        return self._search(hashes)
+
+    def _search(self, hashes: npt.NDArray[np.uint32]) -> Ints:
+        if not len(self._hashes):
+            return np.full(len(hashes), -1, dtype=np.int64)
+        places = np.searchsorted(self._hashes, hashes)
+        places[places == len(self._hashes)] = 0
+        places[self._hashes[places] != hashes] = -1
+        return places
+
+    def signal(self, signal: str) -> int:
+        """The place of a signal, or -1; remembered, up to a bound."""
+        place = self._signals.get(signal)
+        if place is None:
+            place = int(self._search(signal_hashes([signal]))[0])
+            if len(self._signals) < 50_000:
+                self._signals[signal] = place
+        return place
+
+    def rows(self, places: Ints) -> Floats:
+        """(n, n_labels + 1): idf * coef for every label, then idf squared."""
+        df = self._df[places].astype(np.float64)
+        idf = np.log((1 + self._n) / (1 + df)) + 1
+        rows = np.empty((len(places), len(self._scale) + 1))
+        rows[:, :-1] = self._coef[places] * self._scale * idf[:, None]
+        rows[:, -1] = idf * idf
+        return rows
+
+    def piece(
+        self, texts: Sequence[str], hashes: npt.NDArray[np.uint32]
+    ) -> tuple[list[tuple[str, Floats]], float]:
+        """The known texts of a piece with their rows, and its squared norm."""
+        places = self._search(hashes)
+        known = [(text, place) for text, place in zip(texts, places, strict=True) if place >= 0]
+        rows = self.rows(np.array([place for _, place in known], dtype=np.int64))
+        count: dict[int, int] = {}
+        square: dict[int, float] = {}
+        for (_, place), row in zip(known, rows, strict=True):
+            count[place] = count.get(place, 0) + 1
+            square[place] = float(row[-1])
+        norm = sum(square[place] * count[place] ** 2 for place in count)
+        return [(text, row) for (text, _), row in zip(known, rows, strict=True)], norm
+
+
+class _Cache:
+    """Rows of the chunks seen so far. Never changed once shared: growing makes a new one that
+    keeps every number, so a thread that holds the old one goes on undisturbed."""
+
+    def __init__(self, n_blocks: int, n_labels: int) -> None:
+        self.numbers: dict[str, int] = {}
+        self.rows = np.zeros((0, 2, n_blocks, n_labels + 1))
+        self.words = np.zeros((0, 2))
+        self.first = np.zeros(0, dtype=np.uint64)
+        self.last = np.zeros(0, dtype=np.uint64)
+        self._store: tuple[npt.NDArray[Any], ...] = (self.rows, self.words, self.first, self.last)
+
+    @property
+    def bytes(self) -> int:
+        return len(self.numbers) * (self.rows.strides[0] + 200)
+
+    def grown(self, chunks: Sequence[str], rows: Floats, words: Floats, cut: Chunks) -> "_Cache":
+        """A cache with these chunks as well; the numbers of the old ones stay."""
+        grown = object.__new__(_Cache)
+        old, new = len(self.rows), len(self.rows) + len(chunks)
+        store = []
+        for array, fresh in zip(self._store, (rows, words, cut.first, cut.last), strict=True):
+            if new > len(array):
+                larger = np.empty((max(2 * new, 256), *array.shape[1:]), dtype=array.dtype)
+                larger[:old] = array[:old]
+                array = larger
+            array[old:new] = fresh
+            store.append(array)
+        grown._store = tuple(store)
+        grown.rows, grown.words, grown.first, grown.last = (array[:new] for array in store)
+        # The dictionary is shared with the old cache, whose holders ignore numbers they lack.
+        grown.numbers = self.numbers
+        grown.numbers.update(zip(chunks, range(old, new), strict=True))
+        return grown
+
+
+def _add(sums: Floats, owner: Ints, number: int, values: Floats) -> None:
+    """Add rows to their owners' sums in one block; the owners come in rising order."""
+    if len(sums) == 1:
+        sums[0, number] += values.sum(axis=0)
+        return
+    starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+    sums[owner[starts], number] += np.add.reduceat(values, starts, axis=0)
+
+
+def _sizes(blocks: Sequence[Block]) -> tuple[int, int]:
+    """The n-gram sizes that serve every character block."""
+    sizes = {(block.low, block.high) for block in blocks if block.kind == "characters"}
+    if len(sizes) > 1:
+        raise BadSettings("all character blocks must use the same n-gram sizes")
+    return sizes.pop() if sizes else (2, 2)
+
+
+def _softmax(decision: Floats) -> Floats:
+    shifted = np.exp(decision - decision.max(axis=1, keepdims=True))
+    proba: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return proba
+
+
+def _batches(
+    rows: Iterable[Headline | Mapping[str, Any]],
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Headlines and teasers, a batch at a time."""
+    stream = iter(rows)
+    done = 0
+    while batch := list(islice(stream, _BATCH)):
+        headlines, teasers = [], []
+        for place, row in enumerate(batch, done + 1):
+            if isinstance(row, Headline):
+                headline, teaser = row.headline, row.teaser
+            else:
+                headline, teaser = row.get("headline"), row.get("teaser") or ""
+            if not isinstance(headline, str) or not isinstance(teaser, str):
+                raise BadRows("rows", [f"row {place}: headline {headline!r} is not text"])
+            headlines.append(headline)
+            teasers.append(teaser)
+        yield headlines, teasers
+        done += len(batch)

@@ -1,0 +1,372 @@
+"""Text -> pieces -> hashed features: the one definition that training and scoring share.
+
+A document is a headline and a teaser. Each is cut at white space into *chunks*, and a chunk gives
+
+- word features: its tokens and neighbouring pairs of tokens. A token is a run of letters and
+  digits, a number with its inner signs ("2-1", "5,5"), or one other sign by itself: quotation
+  marks, colons and sums of money stay, since they are what tells these labels apart;
+- character features: n-grams of the lower-cased chunk with a blank on either side, so that they
+  never cross a word border (what scikit-learn calls ``char_wb``, with the punctuation kept).
+
+Pairs of tokens across two chunks and whole-document *signals* (`SIGNALS`) complete the words.
+
+Every feature is a 32-bit hash of its text. With 200,000 features about five share their hash with
+another one (n^2 / 2^33); such a pair is one feature, in training and in scoring alike.
+
+**Additive pieces.** A document vector is a sum over its pieces (chunks, pairs, signals), and its
+norm is the root of the *sum of the pieces' squared norms*. That is the usual L2 norm as if no two
+pieces had a feature in common. It costs nothing in accuracy (measured: +0.001 macro-F1 against the
+exact norm on the football corpus), and buys the speed: a chunk is expanded once in the life of a
+scorer and is one row of numbers afterwards.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SIGNALS", "Block", "Chunks", "Documents", "expand", "pair_hashes", "signal_hashes", "signals", "spell"]
+
+Hashes = npt.NDArray[np.uint32]
+Mixed = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio (Steele et al. 2014, SplitMix64)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of SplitMix64's finaliser
+_BASE = np.uint64(0x100000001B3)  # the FNV prime: the base of the polynomial over characters
+_WORD, _PAIR, _GRAM, _SIGNAL = (np.uint64(kind << 40) for kind in (1, 2, 3, 4))
+with np.errstate(over="ignore"):
+    # A token longer than this is no word; its powers start again, which only costs collisions.
+    _POWERS = np.cumprod(np.full(256, _BASE, dtype=np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A group of features that is weighed and normalised by itself.
+
+    `kind` is "words" or "characters", `field` the text it reads: "both", "headline" or "teaser".
+    `low` and `high` are the n-gram sizes, both included (words: 1 to 2, characters: 1 to 8).
+    `weight` (> 0) scales the normalised block. `signals` names groups of `SIGNALS` (words only).
+    Training keeps the features that stand in at least `min_df` documents and in at most a share
+    of `max_df` (0-1) of them.
+    """
+
+    name: str
+    kind: Literal["words", "characters"] = "words"
+    field: Literal["both", "headline", "teaser"] = "both"
+    low: int = 1
+    high: int = 2
+    weight: float = 1.0
+    min_df: int = 2
+    max_df: float = 1.0
+    signals: tuple[str, ...] = ()
+
+    def reads(self, field: int) -> bool:
+        """Whether the block reads field 0 (headline) or 1 (teaser)."""
+        return self.field == "both" or self.field == ("headline", "teaser")[field]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """What a list of n chunks expands to; arrays in the order of the chunks.
+
+    `first` and `last` (n,) are the mixed hashes of each chunk's outer tokens, for `pair_hashes`.
+    `words` and `characters` hold feature hashes; those of chunk i are ``[ptr[i]:ptr[i + 1]]``.
+    `n_words` (n,) counts the tokens with a letter in them, and of `words` exactly those entries
+    are true in `is_word`: what "unknown words" is measured on.
+    """
+
+    first: Mixed
+    last: Mixed
+    words: Hashes
+    words_ptr: Ints
+    is_word: npt.NDArray[np.bool_]
+    characters: Hashes
+    characters_ptr: Ints
+
+
+def _finish(mixed: Mixed) -> Hashes:
+    """The 32 best bits of a mixed hash."""
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+_OTHER, _DIGIT, _LETTER, _UNSEEN = 0, 1, 2, 255
+_classes = np.full(0x110000, _UNSEEN, dtype=np.uint8)
+
+
+def _classify(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """The class of each code point; the table fills itself with the characters that occur."""
+    classes = _classes[codes]
+    unseen = classes == _UNSEEN
+    if unseen.any():
+        for code in np.unique(codes[unseen]):
+            sign = chr(code)
+            letter = sign.isalpha() or sign == "_" or unicodedata.category(sign)[0] == "M"
+            number = _DIGIT if sign.isalnum() else _OTHER
+            _classes[code] = _LETTER if letter else number
+        classes = _classes[codes]
+    return classes
+
+
+def expand(chunks: Sequence[str], low: int = 2, high: int = 5) -> Chunks:
+    """The features of each chunk: tokens, pairs within it, and n-grams of `low` to `high` signs.
+
+    A chunk is non-empty and holds no white space (what `str.split` returns).
+
+    >>> cut = expand(["Genk:", "'Ik"])
+    >>> cut.words_ptr.tolist()   # genk, ':', the pair; then ', ik, the pair
+    [0, 3, 6]
+    """
+    with np.errstate(over="ignore"):
+        return _expand(chunks, low, high)
+
+
+def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
+    # One separator stands before, between and after the chunks: it is the blank of both.
+    text = "\n" + "\n".join(chunks).lower() + "\n"
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    borders = np.flatnonzero(codes == 10)
+    place = np.arange(len(codes))
+    chunk = np.cumsum(codes == 10) - 1
+    mixed = (codes.astype(np.uint64) + np.uint64(1)) * _STEP
+    mixed ^= mixed >> np.uint64(32)
+
+    kind = _classify(codes)
+    digit = kind == _DIGIT
+    sign = np.isin(codes, _INNER_SIGNS)
+    sign[1:-1] &= digit[:-2] & digit[2:]
+    inside = (kind != _OTHER) | sign
+    starts = inside.copy()
+    starts[1:] &= ~inside[:-1]
+    starts |= ~inside
+    starts[borders] = False
+    start = np.flatnonzero(starts)
+    offset = place - np.maximum.accumulate(np.where(starts, place, 0))
+    terms = mixed * _POWERS[offset & 255]
+    terms[borders] = 0
+    letters = kind == _LETTER
+    tokens = np.add.reduceat(terms, start) if len(start) else np.empty(0, np.uint64)
+    named = np.add.reduceat(letters, start, dtype=np.int64) > 0
+    owner = chunk[start]
+    count = np.bincount(owner, minlength=len(chunks))
+    ends = np.cumsum(count)
+    # Words: each token, and after it the pair that it opens, where there is one.
+    paired = np.append(owner[1:] == owner[:-1], False)
+    both = np.empty((len(tokens), 2), dtype=np.uint32)
+    both[:, 0] = _finish(tokens + _WORD)
+    both[:-1, 1] = _pair(tokens[:-1], tokens[1:])
+    use = np.stack([np.ones(len(tokens), bool), paired], axis=1)
+    is_word = np.stack([named, np.zeros(len(tokens), bool)], axis=1)
+
+    # Characters: at each place the n-grams that start there and cross no border.
+    room = borders[np.minimum(chunk + 1, len(borders) - 1)] - place + 1
+    sizes = range(low, high + 1)
+    grams = np.empty((len(codes), len(sizes)), dtype=np.uint32)
+    fits = np.empty(grams.shape, dtype=bool)
+    running = mixed.copy()
+    for size in range(1, high + 1):
+        if size > 1:
+            running[: 1 - size] += mixed[size - 1 :] * _POWERS[size - 2]
+        if size >= low:
+            grams[:, size - low] = _finish(running + _GRAM * np.uint64(size))
+            fits[:, size - low] = room >= size
+    fits[-1] = False
+    if low == 1:
+        fits[borders, 0] = False
+    per_chunk = np.add.reduceat(fits.sum(axis=1), borders[:-1])
+
+    return Chunks(
+        first=tokens[ends - count],
+        last=tokens[ends - 1],
+        words=both[use],
+        words_ptr=_pointers(2 * count - 1),
+        is_word=is_word[use],
+        characters=grams[fits],
+        characters_ptr=_pointers(per_chunk),
+    )
+
+
+_INNER_SIGNS = np.array([ord(sign) for sign in "-.,:"], dtype=np.uint32)
+
+
+def _pointers(counts: npt.NDArray[np.integer]) -> Ints:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _pair(left: Mixed, right: Mixed) -> Hashes:
+    return _finish(left * _STEP + (right ^ (right >> np.uint64(31))) * _BASE + _PAIR)
+
+
+def pair_hashes(left: Mixed, right: Mixed) -> Hashes:
+    """The features of neighbouring tokens: `Chunks.last` of one, `Chunks.first` of the next."""
+    with np.errstate(over="ignore"):
+        return _pair(left, right)
+
+
+def signal_hashes(signals: Sequence[str]) -> Hashes:
+    """The features (n,) of document-wide signals; a signal holds no line break."""
+    codes = np.frombuffer("\n".join(["", *signals]).encode("utf-32-le", "surrogatepass"), "<u4")
+    starts = np.flatnonzero(codes == 10)
+    place = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
+    with np.errstate(over="ignore"):
+        terms = (codes.astype(np.uint64) + np.uint64(1)) * _STEP * _POWERS[place & 255]
+        return _finish(np.add.reduceat(terms, starts) + _SIGNAL)
+
+
+def spell(chunk: str, low: int = 2, high: int = 5) -> tuple[list[str], list[str]]:
+    """The texts of a chunk's word and character features, in the order `expand` gives them.
+
+    A blank stands for the border of the chunk; a pair is two tokens with a blank between.
+
+    >>> spell("2-1!", 4, 5)
+    (['2-1', '2-1 !', '!'], [' 2-1', ' 2-1!', '2-1!', '2-1! ', '-1! '])
+    """
+    lowered = chunk.lower()
+    tokens = _TOKEN.findall(lowered)
+    words: list[str] = []
+    for here, after in zip(tokens, [*tokens[1:], None], strict=True):
+        words.append(here)
+        if after is not None:
+            words.append(f"{here} {after}")
+    padded = f" {lowered} "
+    grams = [
+        padded[start : start + size]
+        for start in range(len(padded) - 1)
+        for size in range(low, high + 1)
+        if start + size <= len(padded) and not (size == 1 and start == 0)
+    ]
+    return words, grams
+
+
+class _Token:
+    """The tokens of a lower-cased chunk in plain Python, by the same classes as `expand`."""
+
+    def findall(self, text: str) -> list[str]:
+        kinds = [int(_classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in text]
+        tokens: list[str] = []
+        open_ = False
+        for i, sign in enumerate(text):
+            inner = (
+                sign in "-.,:"
+                and 0 < i < len(text) - 1
+                and kinds[i - 1] == kinds[i + 1] == _DIGIT
+            )
+            inside = kinds[i] != _OTHER or inner
+            if inside and open_:
+                tokens[-1] += sign
+            else:
+                tokens.append(sign)
+            open_ = inside
+        return tokens
+
+
+_TOKEN = _Token()
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """n documents cut into chunks: `chunks` are the distinct ones, numbers point into them.
+
+    `numbers` holds first every headline's chunks and then every teaser's; those of document i
+    are ``numbers[ptr[i]:ptr[i + 1]]`` and ``numbers[ptr[n + i]:ptr[n + i + 1]]``.
+    """
+
+    chunks: list[str]
+    numbers: npt.NDArray[np.int64]
+    ptr: Ints
+
+    @classmethod
+    def cut(cls, headlines: Sequence[str], teasers: Sequence[str]) -> "Documents":
+        """Documents from as many headlines as teasers."""
+        known = _Numbers()
+        flat: list[str] = []
+        lengths: list[int] = []
+        for text in (*headlines, *teasers):
+            parts = text.split()
+            flat += parts
+            lengths.append(len(parts))
+        numbers = np.fromiter(map(known.__getitem__, flat), dtype=np.int64, count=len(flat))
+        return cls(list(known), numbers, _pointers(np.array(lengths, dtype=np.int64)))
+
+
+class _Numbers(dict[str, int]):
+    """Chunk -> its number, in order of first use."""
+
+    def __missing__(self, chunk: str) -> int:
+        number = self[chunk] = len(self)
+        return number
+
+
+# Signals: what a whole document shows that no chunk shows by itself ---------------------------
+
+_SINGLE, _DOUBLE = "'‘’‚‛`´", '"“”„‟«»'
+_MARK = dict.fromkeys(_SINGLE, "s") | dict.fromkeys(_DOUBLE, "d")
+_NAME_COLON = re.compile(r"([^\s:|]+(?: [^\s:|]+){0,5}): ?(\S)")
+_SPEECH = re.compile("[\"“”„‟«»‘’]|,,| '")
+_MONEY = re.compile("€|[Mm]iljoen|[Mm]iljard|mln|[Ee]uro(?! [Ll]eague)")
+_SCORE = re.compile(r"\d ?[-–] ?\d{1,2}(?!\d)")
+
+
+def _edges(headline: str, teaser: str) -> list[str]:
+    """The outer chunks: a verb that opens a headline says more than the same verb inside it."""
+    found = []
+    if parts := headline.split(None, 1):
+        found.append(f"first={parts[0].lower()}")
+        found.append(f"last={headline.rsplit(None, 1)[-1].lower()}")
+    if parts := teaser.split(None, 1):
+        found.append(f"teaser={parts[0].lower()}")
+    return found
+
+
+def _quotes(headline: str, teaser: str) -> list[str]:
+    """Who speaks: the kind of mark, whether it wraps the headline or opens after a colon."""
+    found = []
+    text = headline.strip()
+    opens, closes = _MARK.get(text[:1], ""), _MARK.get(text[-1:], "")
+    if opens:
+        found.append(f"wraps={opens}" if opens == closes and len(text) > 1 else f"opens={opens}")
+    elif named := _NAME_COLON.match(text):
+        # How many words stand before the colon: a name has one or two, a topic has more.
+        found.append(f"colon={_MARK.get(named[2], 'bare')}:{min(named[1].count(' '), 2)}")
+    elif closes:
+        found.append(f"ends={closes}")
+    else:
+        found.append("silent")
+    if _SPEECH.search(teaser):
+        found.append(f"{found[0]}+teaser")
+    return found
+
+
+def _football(headline: str, teaser: str) -> list[str]:
+    """Scores and sums and where they stand, and an empty teaser."""
+    found = []
+    if _SCORE.search(headline):
+        found.append("headline=score")
+    if _MONEY.search(headline):
+        found.append("headline=money")
+    if not teaser:
+        found.append("no-teaser")
+        return found
+    if _SCORE.search(teaser):
+        found.append("teaser=score")
+    if _MONEY.search(teaser):
+        found.append("teaser=money")
+    return found
+
+
+#: Named groups of signals: (headline, teaser) -> signals. A recipe names the groups it wants.
+SIGNALS: dict[str, Callable[[str, str], list[str]]] = {
+    "edges": _edges,
+    "quotes": _quotes,
+    "football": _football,
+}
+
+
+def signals(names: Iterable[str], headline: str, teaser: str) -> list[str]:
+    """The signals of one document, by the groups that `names` asks for."""
+    return [signal for name in names for signal in SIGNALS[name](headline, teaser)]
