@@ -5,7 +5,8 @@ ordinary `Pipeline`, and `to_scorer` turns that pipeline into arrays that score 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -19,9 +20,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from kopwijzer.headlines import Headline
 from kopwijzer.scorer import Abstention, Scorer, Weights
-from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes, signals
+from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes, signals, spell
 
-__all__ = ["HeadlineVectorizer", "fit_pipeline", "settle", "to_scorer"]
+__all__ = [
+    "Fold",
+    "HeadlineVectorizer",
+    "cross_predict",
+    "fit_pipeline",
+    "fit_temperature",
+    "name_features",
+    "settle",
+    "to_scorer",
+]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -272,14 +282,15 @@ def fit_pipeline(
     blocks: Sequence[Block],
     C: float = 5.0,
     epochs: int = 20,
-    class_weight: str | dict[str, float] | None = None,
+    balance: float = 0.0,
     seed: int = 0,
 ) -> Pipeline:
     """A fitted pipeline: "features" (`HeadlineVectorizer`), "classifier" (`LogisticRegression`).
 
     The solver is SAGA (Defazio et al. 2014): on one thread, so that the same rows and seed give
     the same bytes whatever the machine's threads; `epochs` passes on float32, which stop near the
-    optimum (see the benchmark for how near).
+    optimum (see the benchmark for how near). `balance` (0-1) is the power of the usual "balanced"
+    class weights: 0 counts every row alike, 1 every label alike.
 
     Raises
     ------
@@ -292,7 +303,7 @@ def fit_pipeline(
         C=C,
         solver="saga",
         max_iter=epochs,
-        class_weight=class_weight,
+        class_weight=_class_weight(labels, balance),
         random_state=seed,
     )
     with warnings.catch_warnings():
@@ -308,6 +319,132 @@ def fit_pipeline(
         classifier.coef_ = np.vstack([-classifier.coef_, classifier.coef_]) / 2
         classifier.intercept_ = np.concatenate([-classifier.intercept_, classifier.intercept_]) / 2
     return Pipeline([("features", features), ("classifier", classifier)])
+
+
+def _class_weight(labels: Sequence[str], balance: float) -> dict[str, float] | None:
+    if not balance:
+        return None
+    names, counts = np.unique(np.asarray(labels), return_counts=True)
+    weights = (len(labels) / (len(names) * counts)) ** balance
+    weights *= len(labels) / (weights * counts).sum()  # the rows weigh as much as before, in all
+    return dict(zip(names.tolist(), weights.tolist(), strict=True))
+
+
+Split = tuple[Ints, Ints]
+
+
+def cross_predict(
+    rows: Sequence[Headline],
+    labels: Sequence[str],
+    splits: Sequence[Split],
+    *,
+    run: Callable[[list[Any]], Iterable[Any]],
+    **learning: Any,
+) -> Iterator["Fold"]:
+    """What a model of each split's training part says of its test part, in order.
+
+    `learning` goes to `fit_pipeline`; `run` runs a list of joblib-delayed calls in order.
+    """
+    from joblib import delayed
+
+    names = sorted(set(labels))
+    calls = [
+        delayed(_fold)(
+            [rows[i] for i in train],
+            [labels[i] for i in train],
+            [rows[i] for i in test],
+            names,
+            learning,
+        )
+        for train, test in splits
+    ]
+    for (_, test), (decision, known, words) in zip(splits, run(calls), strict=True):
+        yield Fold(test, decision, known, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Predictions for the rows `test` (m,) by a model that did not see them.
+
+    `decision` (m, n_labels), columns in alphabetical order; a label that the model lacks has -30
+    (a probability of about 1e-13). `known` and `words` (m,) as `Scorer.decide` counts them.
+    """
+
+    test: Ints
+    decision: Floats
+    known: Floats
+    words: Floats
+
+    @classmethod
+    def join(cls, folds: Sequence["Fold"]) -> "Fold":
+        """All folds as one, in the order of the rows."""
+        test = np.concatenate([fold.test for fold in folds])
+        order = np.argsort(test, kind="stable")
+        decision = np.concatenate([fold.decision for fold in folds])
+        known = np.concatenate([fold.known for fold in folds])
+        words = np.concatenate([fold.words for fold in folds])
+        return cls(test[order], decision[order], known[order], words[order])
+
+
+def _fold(
+    rows: list[Headline],
+    labels: list[str],
+    test: list[Headline],
+    names: list[str],
+    learning: dict[str, Any],
+) -> tuple[Floats, Floats, Floats]:
+    scorer = to_scorer(fit_pipeline(rows, labels, **learning))
+    decision, known, words = scorer.decide(test)
+    full = np.full((len(test), len(names)), -30.0)
+    full[:, [names.index(label) for label in scorer.classes_]] = decision
+    return full, known, words
+
+
+def fit_temperature(decision: Floats, labels: Sequence[str], classes: Sequence[str]) -> float:
+    """The temperature (0.2-5) that makes out-of-fold decision values likeliest.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    column = {label: place for place, label in enumerate(classes)}
+    truth = np.array([column[label] for label in labels])
+    if not len(truth):
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scores = log_softmax(decision / np.exp(log_temperature), axis=1)
+        return -float(scores[np.arange(len(truth)), truth].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.2), np.log(5)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def name_features(
+    rows: Sequence[Any], wanted: npt.NDArray[np.uint32], blocks: Sequence[Block]
+) -> dict[int, str]:
+    """Hash -> text of the word features in `wanted`, as far as `rows` hold them."""
+    headlines, teasers = _texts(rows)
+    documents = Documents.cut(headlines, teasers)
+    cut = expand(documents.chunks)
+    names: dict[int, str] = {}
+    owner = np.repeat(np.arange(len(documents.chunks)), np.diff(cut.words_ptr))
+    for chunk in np.unique(owner[np.isin(cut.words, wanted)]):
+        texts, _ = spell(documents.chunks[chunk])
+        codes = cut.words[cut.words_ptr[chunk] : cut.words_ptr[chunk + 1]]
+        names.update(zip(codes.tolist(), texts, strict=True))
+    left, right = documents.numbers[:-1], documents.numbers[1:]
+    pairs = pair_hashes(cut.last[left], cut.first[right])
+    for place in np.flatnonzero(np.isin(pairs, wanted)):
+        here, after = documents.chunks[left[place]], documents.chunks[right[place]]
+        names.setdefault(int(pairs[place]), f"{spell(here)[0][-1]} {spell(after)[0][0]}")
+    told = {s: None for b in blocks for h, t in zip(headlines, teasers, strict=True)
+            for s in signals(b.signals, h, t)}
+    if told:
+        codes = signal_hashes(list(told)).tolist()
+        names.update({code: f"[{signal}]" for code, signal in zip(codes, told, strict=True)})
+    return {int(code): names[int(code)] for code in wanted if int(code) in names}
 
 
 def settle(

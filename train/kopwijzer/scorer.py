@@ -40,7 +40,7 @@ class Prediction:
 
     `label` is one of the model's labels, or the abstaining label. `confidence` (0-1) is the
     probability of the best of all labels, `scores` gives every label's (they sum to 1).
-    `abstained` says that the label is the abstaining one, `reason` why: "empty" (no text),
+    `abstained` says that the label is the abstaining one, `reason` why: "empty" (no words),
     "unknown_words" (too few of its words were ever seen), "out_of_scope" (most like the rows
     that are none of the labels), "low_confidence" (below the label's threshold), else None.
     """
@@ -88,6 +88,21 @@ class Abstention:
     label: str = "other"
     thresholds: Mapping[str, float] | None = None
     min_known_share: float = 0.0
+
+    def reason(self, best: str, confidence: float, known: float, words: float) -> Reason | None:
+        """Why not to answer `best`, the likeliest label; None to answer it.
+
+        `known` of the text's `words` were seen in training.
+        """
+        if not words:
+            return "empty"
+        if not known or known < self.min_known_share * words:
+            return "unknown_words"
+        if best == self.label:
+            return "out_of_scope"
+        if self.thresholds and confidence < self.thresholds.get(best, 0.0):
+            return "low_confidence"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +177,9 @@ class Scorer:
         self.abstention = abstention or Abstention()
         self.weights = weights
         self._labels = [str(label) for label in labels]
-        thresholds = dict(self.abstention.thresholds or {})
-        unknown = set(thresholds) - set(self._labels)
+        unknown = set(self.abstention.thresholds or {}) - set(self._labels)
         if unknown:
             raise BadSettings(f"a threshold is set for the unknown label {min(unknown)!r}")
-        self._thresholds = [float(thresholds.get(label, 0.0)) for label in self._labels]
         self._weight = np.array([block.weight for block in self.blocks])
         self._chars = _sizes(self.blocks)
         self._tables = [_Table(weights, number) for number in range(len(self.blocks))]
@@ -235,20 +248,22 @@ class Scorer:
 
     def decision_function(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
         """Decision values (n_rows, n_labels): what the softmax turns into probabilities."""
-        parts = [self._decide(h, t)[0] for h, t in _batches(rows)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self._labels)))
+        return self.decide(rows)[0]
 
     def predict(self, rows: Iterable[Headline | Mapping[str, Any]]) -> list[str]:
         """The label of each row, the abstaining one included."""
         return [prediction.label for prediction in self.iter_scores(rows)]
 
-    def known_share(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
-        """The share (0-1) of each row's words that training saw (n_rows,); 0 without words."""
-        shares = []
-        for headlines, teasers in _batches(rows):
-            _, known, words = self._decide(headlines, teasers)
-            shares.append(known / np.maximum(words, 1))
-        return np.concatenate(shares) if shares else np.empty(0)
+    def decide(
+        self, rows: Iterable[Headline | Mapping[str, Any]]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Decision values (n_rows, n_labels), and each row's known and all words (n_rows,):
+        everything that `Abstention.reason` needs."""
+        parts = [self._decide(h, t) for h, t in _batches(rows)]
+        if not parts:
+            return np.empty((0, len(self._labels))), np.empty(0), np.empty(0)
+        decision, known, words = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return decision, known, words
 
     # Deciding --------------------------------------------------------------------------------
 
@@ -382,13 +397,7 @@ class Scorer:
             proba.tolist(), best, known.tolist(), words.tolist(), strict=True
         ):
             confidence = scores[top]
-            reason: Reason | None = None
-            if known_ == 0 or known_ < rule.min_known_share * all_:
-                reason = "unknown_words" if all_ else "empty"
-            elif labels[top] == rule.label:
-                reason = "out_of_scope"
-            elif confidence < self._thresholds[top]:
-                reason = "low_confidence"
+            reason = rule.reason(labels[top], confidence, known_, all_)
             predictions.append(
                 Prediction(
                     label=labels[top] if reason is None else rule.label,

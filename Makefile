@@ -1,0 +1,62 @@
+# Every target sets up what it needs in .venv, and does nothing twice.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: train test check fix bench experiments fuzz test-oldest datasheet page clean
+
+train: .venv/ready
+	$(BIN)/kopwijzer train --models models
+	$(BIN)/kopwijzer predict --models models --format table tests/fixtures/page.txt
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+check: .venv/check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: .venv/check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/bench
+	$(BIN)/python -m tests.benchmarks
+
+experiments: .venv/ready
+	$(BIN)/python -m tests.experiments
+
+fuzz: .venv/test
+	$(BIN)/python -m tests.fuzz
+
+# The corpus' counts in its datasheet, counted again.
+datasheet: .venv/ready
+	$(BIN)/python data/football-nl/datasheet.py --write
+
+# The lower bounds of pyproject.toml, in an environment of their own.
+test-oldest: .venv/ready
+	$(BIN)/python tests/oldest.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/ready: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable ".[dask,remote,sign]"
+	touch $@
+
+.venv/check: .venv/test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group check
+	touch $@
+
+.venv/bench: .venv/test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

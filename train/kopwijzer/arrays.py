@@ -1,0 +1,93 @@
+"""Named arrays <-> one .npz file: the same bytes for the same arrays, and nothing that can run.
+
+The file is what `numpy.load` reads: a zip of .npy members. Ours are stored (not compressed) and
+aligned to 64 bytes, so that reading one is pointing into the mapped file. Anything else that a
+zip or an .npy can hold is refused: compression (bombs), objects (pickles), other names.
+"""
+
+import io
+import math
+import mmap
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kopwijzer.errors import BadVersion
+
+__all__ = ["pack", "unpack"]
+
+Array = npt.NDArray[Any]
+
+_ALIGN = 64
+_HEADER = 30  # bytes of a zip member's fixed header (APPNOTE 4.3.7)
+_DTYPES = frozenset(["|i1", "<f4", "<f8", "<u2", "<u4", "<i8"])
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """The bytes of an .npz file."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            plain = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+            np.lib.format.write_array(member, plain, version=(1, 0), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            start = stream.tell() + _HEADER + len(info.filename) + 4
+            padding = -start % _ALIGN
+            # An extra field of our own ("kw") whose content is only there to move what follows.
+            info.extra = b"kw" + padding.to_bytes(2, "little") + bytes(padding)
+            archive.writestr(info, member.getvalue())
+    return stream.getvalue()
+
+
+def unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
+    """The arrays of an .npz file as read-only views of its bytes; exactly those of `names`.
+
+    Raises
+    ------
+    BadVersion
+        The bytes are not such a file, or hold anything but plain numbers.
+    """
+    try:
+        return _unpack(data, names)
+    except (ValueError, OverflowError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise BadVersion(f"is not a file of plain arrays ({error})") from error
+    except (NotImplementedError, RuntimeError, KeyError, SyntaxError, TypeError) as error:
+        raise BadVersion(f"is not a file of plain arrays ({type(error).__name__})") from error
+
+
+def _unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    arrays: dict[str, Array] = {}
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        if sorted(m.filename for m in members) != sorted(f"{name}.npy" for name in names):
+            raise ValueError("other members than expected")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
+                raise ValueError(f"{member.filename} is compressed or encrypted")
+            if member.file_size != member.compress_size:
+                raise ValueError(f"{member.filename} lies about its size")
+            with archive.open(member) as content:
+                version = np.lib.format.read_magic(content)
+                if version != (1, 0):
+                    raise ValueError(f"{member.filename} is of .npy version {version}")
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+                header = content.tell()
+            if dtype.str not in _DTYPES or fortran:
+                raise ValueError(f"{member.filename} holds {dtype.str}")
+            count = math.prod(shape)
+            if count * dtype.itemsize != member.file_size - header:
+                raise ValueError(f"{member.filename} has another size than its shape says")
+            here = member.header_offset
+            name_size = int.from_bytes(data[here + 26 : here + 28], "little")
+            extra_size = int.from_bytes(data[here + 28 : here + 30], "little")
+            start = here + _HEADER + name_size + extra_size + header
+            if start + count * dtype.itemsize > len(data):
+                raise ValueError(f"{member.filename} ends too early")
+            view = np.frombuffer(data, dtype=dtype, count=count, offset=start).reshape(shape)
+            arrays[member.filename.removesuffix(".npy")] = view
+    return arrays

@@ -1,0 +1,117 @@
+"""Engines: where calls run. joblib's backends are the one seam: this machine, Dask or Ray."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kopwijzer.errors import BadSettings, MissingExtra
+
+__all__ = ["Engine"]
+
+Backend = Literal["loky", "threading", "dask", "ray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Runs independent calls, in order, on one of joblib's backends.
+
+    `backend` is "loky" (processes of this machine), "threading", "dask" or "ray"; `workers` how
+    many calls run at once (None: the processors of this machine, or what the cluster has);
+    `scheduler` the address of a running Dask scheduler ("tcp://host:8786") or Ray cluster.
+    The results are the same whatever the engine: every call gets its own data and seed.
+    """
+
+    backend: Backend = "loky"
+    workers: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler and self.backend not in ("dask", "ray"):
+            raise BadSettings(
+                f"--scheduler {self.scheduler!r} needs --backend dask or ray, not {self.backend!r}"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise BadSettings(f"--workers {self.workers}: use 1 or more")
+
+    def run(
+        self, what: str, say: Callable[[str, int, int], None]
+    ) -> Callable[[list[Any]], Iterator[Any]]:
+        """A function that runs joblib-delayed calls and yields their results in order."""
+
+        def calls(delayed: list[Any]) -> Iterator[Any]:
+            say(what, 0, len(delayed))
+            for done, result in enumerate(self.map(delayed), 1):
+                say(what, done, len(delayed))
+                yield result
+
+        return calls
+
+    def map(self, delayed: Iterable[Any]) -> Iterator[Any]:
+        """The results of joblib-delayed calls, in order."""
+        from joblib import Parallel
+
+        workers = self.workers or (os.cpu_count() or 1 if self.backend != "dask" else -1)
+        if workers == 1 and self.backend in ("loky", "threading"):
+            for function, args, kwargs in delayed:
+                yield function(*args, **kwargs)
+            return
+        with self._backend(workers):
+            yield from Parallel(n_jobs=workers, return_as="generator")(delayed)
+
+    @contextlib.contextmanager
+    def _backend(self, workers: int) -> Iterator[None]:
+        from joblib import parallel_config
+
+        if self.backend == "dask":
+            with self._dask() as client, parallel_config("dask", client=client):
+                yield
+        elif self.backend == "ray":
+            self._ray()
+            with parallel_config("ray"):
+                yield
+        else:
+            with parallel_config(self.backend, n_jobs=workers):
+                yield
+
+    @contextlib.contextmanager
+    def _dask(self) -> Iterator[Any]:
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise MissingExtra("--backend dask", "dask") from error
+        if self.scheduler:
+            try:
+                client = Client(self.scheduler, timeout="10s")
+            except OSError as error:
+                raise BadSettings(
+                    f"--scheduler {self.scheduler!r}: no Dask scheduler answers there; start one "
+                    "with 'dask scheduler', or leave --scheduler out"
+                ) from error
+            with client:
+                yield client
+        else:
+            workers = self.workers or os.cpu_count() or 1
+            with (
+                LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                ) as cluster,
+                Client(cluster) as client,
+            ):
+                yield client
+
+    def _ray(self) -> None:
+        try:
+            import ray
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise MissingExtra("--backend ray", "ray") from error
+        if not ray.is_initialized():
+            ray.init(
+                address=self.scheduler,
+                num_cpus=None if self.scheduler else self.workers,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+        register_ray()

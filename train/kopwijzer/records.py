@@ -1,0 +1,184 @@
+"""Records: rows and their predictions -> lines of output, one per row, in order."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Literal
+
+from kopwijzer.headlines import Headline
+from kopwijzer.scorer import Explanation, Prediction, Scorer
+
+__all__ = ["Format", "predict", "record", "write"]
+
+Format = Literal["table", "jsonl", "csv"]
+
+_OWN = ("headline", "teaser", "label", "confidence", "scores", "abstained", "reason", "error")
+_REASONS = {
+    "empty": "no words in it",
+    "unknown_words": "too few known words",
+    "low_confidence": "below its threshold",
+    "out_of_scope": "none of the labels",
+}
+
+
+def predict(
+    scorer: Scorer, rows: Iterable[Headline], batch: int = 256
+) -> Iterator[tuple[Headline, Prediction | None]]:
+    """Each row with its prediction, in order; a row with an error has none.
+
+    Reads at most `batch` rows ahead of what it has given, so memory stays constant.
+    """
+    stream = iter(rows)
+    while taken := list(islice(stream, batch)):
+        answers = iter(scorer.score_many(row for row in taken if row.error is None))
+        for row in taken:
+            yield row, (next(answers) if row.error is None else None)
+
+
+def record(
+    row: Headline,
+    prediction: Prediction | None,
+    *,
+    top: int | None = None,
+    explanation: Explanation | None = None,
+) -> dict[str, Any]:
+    """A row's own columns, then what was said of it.
+
+    A column of the row that has the name of one of ours gets "_in" after it: the label that a
+    row came with stands in "label_in".
+    """
+    ours = {*_OWN, "top", "explanation"} - {"headline", "teaser"}
+    found: dict[str, Any] = {
+        (f"{key}_in" if key in ours else key): value for key, value in row.extra.items()
+    }
+    found["headline"], found["teaser"] = row.headline, row.teaser
+    if prediction is None:
+        found |= dict.fromkeys(("label", "confidence", "scores", "abstained", "reason"))
+    else:
+        found |= {
+            "label": prediction.label,
+            "confidence": prediction.confidence,
+            "scores": prediction.scores,
+            "abstained": prediction.abstained,
+            "reason": prediction.reason,
+        }
+        if top is not None:
+            best = sorted(prediction.scores.items(), key=lambda pair: -pair[1])[:top]
+            found["top"] = [{"label": label, "score": score} for label, score in best]
+    if explanation is not None:
+        found["explanation"] = {
+            "label": explanation.label,
+            "decision": explanation.decision,
+            "intercept": explanation.intercept,
+            "contributions": [
+                {"text": c.text, "block": c.block, "value": c.value}
+                for c in explanation.contributions
+            ],
+        }
+    found["error"] = row.error
+    return found
+
+
+def write(
+    answers: Iterable[tuple[Headline, Prediction | None]],
+    form: Format,
+    scorer: Scorer,
+    *,
+    top: int | None = None,
+    explain: bool = False,
+) -> Iterator[str]:
+    """The output as pieces of text, each ending at the end of a row."""
+    if form == "table":
+        yield from _table(answers, scorer, top, explain)
+        return
+
+    def one(row: Headline, prediction: Prediction | None) -> dict[str, Any]:
+        told = scorer.explain(row.headline, row.teaser) if explain and prediction else None
+        return record(row, prediction, top=top, explanation=told)
+
+    records = (one(row, prediction) for row, prediction in answers)
+    if form == "csv":
+        yield from _csv(records, [str(label) for label in scorer.classes_])
+    else:
+        for found in records:
+            yield json.dumps(found, ensure_ascii=False, default=str) + "\n"
+
+
+def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[str]:
+    """CSV with a column per label; columns that only later rows have go into "more" as JSON."""
+    head = list(islice(records, 256))
+    columns = list(dict.fromkeys(key for found in head for key in found if key != "scores"))
+    columns = [*columns, *(f"score_{label}" for label in labels), "more"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+
+    def line(values: Iterable[Any]) -> str:
+        writer.writerow(values)
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        return text
+
+    yield line(columns)
+    for found in (found for part in (head, records) for found in part):
+        scores = found.pop("scores") or {}
+        flat = {**found, **{f"score_{label}": score for label, score in scores.items()}}
+        more = {key: value for key, value in flat.items() if key not in columns}
+        flat["more"] = json.dumps(more, ensure_ascii=False, default=str) if more else ""
+        yield line(_cell(flat.get(column)) for column in columns)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return {None: "", True: "true", False: "false"}.get(value, value) if _plain(value) else value
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _table(
+    answers: Iterable[tuple[Headline, Prediction | None]],
+    scorer: Scorer,
+    top: int | None,
+    explain: bool,
+) -> Iterator[str]:
+    """Lines for people: the label, how sure, and the headline cut to the window."""
+    wide = max([len(str(label)) for label in scorer.classes_] + [len(scorer.abstention.label)])
+    room = max(shutil.get_terminal_size((100, 24)).columns - wide - 9, 24)
+    yield f"{'label':{wide}}  {'sure':>5}  headline\n"
+    for row, prediction in answers:
+        headline = " ".join(row.headline.split())
+        if prediction is None:
+            yield f"{'-':{wide}}  {'':5}  {_cut(headline, room)}\n"
+            yield f"{'':{wide}}  {'':5}  ! {row.error}\n"
+            continue
+        sure = f"{prediction.confidence:.0%}"
+        yield f"{prediction.label:{wide}}  {sure:>5}  {_cut(headline, room)}\n"
+        if prediction.reason and prediction.reason != "out_of_scope":
+            yield f"{'':{wide}}  {'':5}  abstains: {_REASONS[prediction.reason]}\n"
+        best = sorted(prediction.scores.items(), key=lambda pair: -pair[1])
+        if top:
+            for label, score in best[:top]:
+                yield f"{'':{wide}}  {score:>5.0%}  {label}\n"
+        if explain:
+            yield from _told(scorer.explain(row.headline, row.teaser), wide)
+
+
+def _told(told: Explanation, wide: int) -> Iterator[str]:
+    indent = " " * (wide + 2)
+    rest = told.contributions[15:]
+    yield f"{indent}why {told.label} ({told.decision:+.3f}):\n"
+    for c in told.contributions[:15]:
+        yield f"{indent}{c.value:+.3f}  {c.text.replace(' ', '␣') if c.block else c.text}  ({c.block})\n"
+    if rest:
+        yield f"{indent}{sum(c.value for c in rest):+.3f}  {len(rest)} smaller pieces\n"
+    yield f"{indent}{told.intercept:+.3f}  the intercept\n"
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"

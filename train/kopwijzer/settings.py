@@ -1,0 +1,250 @@
+"""Settings: one TOML file -> one checked recipe. Nothing that decides a model is hidden in code."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from kopwijzer.errors import BadSettings
+from kopwijzer.headlines import Columns
+from kopwijzer.scorer import Abstention
+from kopwijzer.text import SIGNALS, Block
+
+__all__ = ["Settings", "shipped"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Which columns to read, and what to do with rows that cannot be read."""
+
+    headline: str = "headline"
+    teaser: str = "teaser"
+    label: str = "label"
+    group: str = "group"
+    source: str = "source"
+    date: str = "date"
+    labels: tuple[str, ...] = ()
+    on_bad_row: Literal["fail", "skip"] = "fail"
+
+    def columns(self) -> Columns:
+        """The columns as the reader takes them."""
+        return Columns(
+            headline=self.headline,
+            teaser=self.teaser,
+            label=self.label,
+            group=self.group,
+            source=self.source,
+            date=self.date,
+        )
+
+
+class BlockSettings(_Section):
+    """One group of features (see `kopwijzer.text.Block`)."""
+
+    kind: Literal["words", "characters"] = "words"
+    field: Literal["both", "headline", "teaser"] = "both"
+    ngrams: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]] = (1, 2)
+    min_df: Annotated[int, Field(ge=1)] = 2
+    max_df: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    signals: tuple[str, ...] = ()
+
+    @field_validator("ngrams")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("the smaller n-gram size comes first")
+        return value
+
+    @field_validator("signals")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in SIGNALS:
+                raise ValueError(f"no signals are called {name!r}; there are {', '.join(SIGNALS)}")
+        return value
+
+
+class LearningSettings(_Section):
+    """The logistic regression."""
+
+    C: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    balance: Share = 0.0
+    prior: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
+class AbstentionSettings(_Section):
+    """When the model says that it does not know."""
+
+    label: str = "other"
+    min_known_share: Share = 0.5
+    precision: Share | dict[str, Share] | None = None
+
+
+class EvaluationSettings(_Section):
+    """How honest figures are made."""
+
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 0.5
+    newest: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    n_bootstrap: Annotated[int, Field(ge=10, le=100_000)] = 1000
+    learning_curve: bool = True
+
+
+class Settings(_Section):
+    """A whole recipe. `Settings.read()` is the shipped one.
+
+    >>> Settings.read(changes=["learning.C=2.5"]).learning.C
+    2.5
+    """
+
+    data: DataSettings = DataSettings()
+    features: dict[str, BlockSettings] = {"words": BlockSettings()}
+    learning: LearningSettings = LearningSettings()
+    abstention: AbstentionSettings = AbstentionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @classmethod
+    def read(cls, path: str | Path | None = None, changes: Sequence[str] = ()) -> "Settings":
+        """The settings of a TOML file (the shipped recipe without one), with changes.
+
+        A change is "section.key=value" with a TOML value; text needs no quotes.
+
+        Raises
+        ------
+        BadSettings
+            The file cannot be read, or a key or value is wrong; the message names the nearest
+            known key.
+        """
+        where = Path(path) if path is not None else shipped("configs") / "default.toml"
+        try:
+            tree = tomllib.loads(where.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadSettings(f"{where}: cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadSettings(f"{where}: is not a TOML file: {error}") from error
+        for change in changes:
+            _apply(tree, change)
+        return cls.from_mapping(tree, where=str(where) if path is not None else "settings")
+
+    @classmethod
+    def from_mapping(cls, tree: Mapping[str, Any], where: str = "settings") -> "Settings":
+        """The settings of nested mappings, as `read` checks them."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise BadSettings(_sentences(error, where)) from error
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The feature blocks in their order."""
+        return tuple(
+            Block(
+                name=name,
+                kind=block.kind,
+                field=block.field,
+                low=block.ngrams[0],
+                high=min(block.ngrams[1], 2) if block.kind == "words" else block.ngrams[1],
+                weight=block.weight,
+                min_df=block.min_df,
+                max_df=block.max_df,
+                signals=block.signals,
+            )
+            for name, block in self.features.items()
+        )
+
+    def abstains(self, thresholds: Mapping[str, float] | None = None) -> Abstention:
+        """The rules for abstaining, with thresholds chosen from data."""
+        rule = self.abstention
+        return Abstention(rule.label, dict(thresholds or {}), rule.min_known_share)
+
+    def to_toml(self) -> str:
+        """The filled-in settings as TOML that `read` takes."""
+        lines: list[str] = []
+        for section, values in self.model_dump(mode="json").items():
+            _write_table(lines, section, values)
+        return "\n".join(lines).strip() + "\n"
+
+
+def shipped(folder: str) -> Path:
+    """A folder that comes with the package ("configs", "football-nl"), installed or in a clone."""
+    inside = Path(str(resources.files("kopwijzer"))) / "shipped" / folder
+    if inside.is_dir():
+        return inside
+    root = Path(__file__).resolve().parents[2]
+    return root / folder if folder == "configs" else root / "data" / folder
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    """Set one "section.key=value" in nested tables."""
+    path, equals, text = change.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise BadSettings(f"--set {change!r}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise BadSettings(f"--set {change!r}: {key!r} is a value and holds no keys")
+    tree[keys[-1]] = value
+
+
+def _sentences(error: ValidationError, where: str) -> str:
+    """Every fault in one sentence each: where, which value, what is expected, the nearest key."""
+    faults = []
+    for fault in error.errors():
+        path = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = _known_keys(fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            faults.append(f"{where}: unknown key {path!r}; {hint}")
+        else:
+            what = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{where}: {path} = {fault['input']!r}: {what[0].lower()}{what[1:]}")
+    return "\n".join(faults)
+
+
+def _known_keys(path: Sequence[int | str]) -> list[str]:
+    model: Any = Settings
+    for part in path:
+        if model is BlockSettings:
+            break
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if part == "features":
+            model = BlockSettings if len(path) > 1 else None
+            continue
+        if field is None:
+            continue
+        model = field.annotation
+    return list(model.model_fields) if model is not None else []
+
+
+def _write_table(lines: list[str], name: str, values: Mapping[str, Any]) -> None:
+    flat = {k: v for k, v in values.items() if not isinstance(v, Mapping) and v is not None}
+    if flat:
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in flat.items())]
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            _write_table(lines, f"{name}.{key}", value)
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

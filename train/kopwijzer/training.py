@@ -1,0 +1,444 @@
+"""The recipe: settings -> read, split, learn, measure, save. No arithmetic of its own.
+
+`train` makes a version with honest figures; `fit` makes only the scorer.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kopwijzer import card, figures, learning, page, versions
+from kopwijzer.duplicates import near_duplicate_groups
+from kopwijzer.engines import Engine
+from kopwijzer.errors import BadRows
+from kopwijzer.figures import Figures, Outcome, Promise
+from kopwijzer.headlines import Headline, read
+from kopwijzer.scorer import Abstention, Scorer
+from kopwijzer.settings import Settings, shipped
+
+__all__ = ["Progress", "Split", "evaluate", "fit", "read_labelled", "splits", "train"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Split = tuple[Ints, Ints]
+#: Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+#: Headlines that must be answered alike for ever, whatever the data: the edges of the domain.
+_EDGE_PROBES = [("", ""), ("qqq zzz", ""), ("⚽🔥", ""), ("2-1", ""), ("'a'", '"b"')]
+
+
+def train(
+    source: str | PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
+    settings: Settings | None = None,
+    models: str | PathLike[str] | None = None,
+    *,
+    name: str = "football-nl",
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    history: Mapping[str, Any] | None = None,
+) -> versions.Version:
+    """Learn from labelled rows, measure honestly, and save a new version.
+
+    `source` is what `kopwijzer.headlines.read` takes; without one it is the shipped corpus.
+    `history` (how the settings were found) goes into the report as it is.
+
+    Raises
+    ------
+    BadSource, BadRows
+        The rows cannot be read, or are too few or too alike to learn from.
+    NoRoom
+        The models folder cannot be written.
+    """
+    settings = settings or Settings.read()
+    say = progress or _silent
+    engine = engine or Engine()
+    rows = read_labelled(source, settings)
+    truth = [str(row.label) for row in rows]
+    say("near-duplicates", 0, 1)
+    groups = _groups(rows, settings)
+    measured = _cross_validate(rows, truth, groups, settings, engine, say)
+    say("fit", 0, 1)
+    pipeline = _fit_pipeline(rows, truth, settings)
+    rule = settings.abstains(measured.promise.thresholds if measured.promise else None)
+    learning.settle(
+        pipeline,
+        temperature=measured.temperature,
+        prior_shift=_prior_shift(truth, settings),
+    )
+    scorer = learning.to_scorer(pipeline, rule)
+    say("fit", 1, 1)
+    curve = _learning_curve(rows, truth, groups, settings, engine, say)
+    facts = _facts(rows, truth, settings, measured, source)
+    report = _report(rows, truth, groups, measured, scorer, curve, history)
+
+    def files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+        html = page.render(report.drawn(manifest))
+        return {
+            "config.toml": settings.to_toml().encode(),
+            "report.json": (json.dumps(report.numbers, ensure_ascii=False, indent=1) + "\n").encode(
+                "utf-8", "surrogatepass"
+            ),
+            "report.html": html.encode("utf-8", "surrogatepass"),
+            "README.md": card.render(manifest, report.numbers).encode("utf-8", "surrogatepass"),
+        }
+
+    say("save", 0, 1)
+    saved = versions.save(
+        name,
+        scorer=scorer,
+        pipeline=pipeline,
+        probes=_probes(rows),
+        facts=facts,
+        files=files,
+        models=models,
+    )
+    say("save", 1, 1)
+    return saved
+
+
+def fit(
+    rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None = None
+) -> Scorer:
+    """A scorer fitted on rows in memory; nothing is saved or measured.
+
+    >>> rows = [{"headline": f"{team} wint met {n}-0", "label": "match_report"}
+    ...         for n, team in enumerate(["Genk", "Ajax", "Gent", "NEC"], 1)]
+    >>> rows += [{"headline": f"{team} polst {who}", "label": "transfer_rumour"}
+    ...          for team, who in [("Genk", "spits"), ("Ajax", "back"), ("Gent", "keeper")]]
+    >>> fit(rows).score("NEC polst spits").label
+    'transfer_rumour'
+    """
+    settings = settings or Settings.read()
+    checked = read_labelled([_plain(row) for row in rows], settings)
+    truth = [str(row.label) for row in checked]
+    pipeline = _fit_pipeline(checked, truth, settings)
+    learning.settle(pipeline, prior_shift=_prior_shift(truth, settings))
+    return learning.to_scorer(pipeline, settings.abstains())
+
+
+def read_labelled(source: Any, settings: Settings) -> list[Headline]:
+    """Every labelled row of a source, checked.
+
+    Raises
+    ------
+    BadRows
+        Rows break the rules, there are none, or all have the same label or the same text.
+    """
+    if source is None:
+        source = shipped("football-nl")
+    rows = list(
+        read(
+            source,
+            columns=settings.data.columns(),
+            on_bad_row=settings.data.on_bad_row,
+            labels=settings.data.labels or None,
+            labelled=True,
+        )
+    )
+    where = str(source) if isinstance(source, str | PathLike) else "the rows"
+    if not rows:
+        raise BadRows(where, ["there are no rows to learn from"])
+    found = Counter(row.label for row in rows)
+    if len(found) < 2:
+        raise BadRows(where, [f"every row has the label {rows[0].label!r}; two or more are needed"])
+    if len({(row.headline, row.teaser) for row in rows}) == 1:
+        raise BadRows(where, [f"all {len(rows)} rows hold the same text; nothing can be learned"])
+    return rows
+
+
+# Splitting -------------------------------------------------------------------------------------
+
+
+def splits(
+    kind: str, rows: Sequence[Headline], truth: Sequence[str], groups: Sequence[int], settings: Settings
+) -> list[Split]:
+    """The (train, test) row numbers of a way to split; empty where the rows do not allow it.
+
+    "random": folds that ignore groups (flattering, shown for contrast). "grouped": rows of one
+    story stay together. "leave-one-source-out": each source is the test part once. "newest": the
+    newest rows by date are the test part.
+    """
+    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+
+    folds, seed = settings.evaluation.folds, settings.learning.seed
+    y = np.asarray(truth)
+    rare = min(Counter(truth).values())
+    if kind == "random" and rare >= 2:
+        folder = StratifiedKFold(min(folds, rare), shuffle=True, random_state=seed)
+        return [(a, b) for a, b in folder.split(y, y)]
+    if kind == "grouped" and rare >= 2 and len(set(groups)) >= 2:
+        n = min(folds, rare, len(set(groups)))
+        folder = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
+        return [(a, b) for a, b in folder.split(y, y, groups) if len(set(y[a])) > 1 and len(b)]
+    if kind == "leave-one-source-out":
+        sources = np.array([row.source or "" for row in rows])
+        if 2 <= len(set(sources)) <= 100:
+            parts = LeaveOneGroupOut().split(y, y, sources)
+            return [(a, b) for a, b in parts if len(set(y[a])) > 1]
+    if kind == "newest" and all(row.date for row in rows):
+        order = np.argsort([row.date or "" for row in rows], kind="stable")
+        cut = int(len(rows) * (1 - settings.evaluation.newest))
+        # A story that began before the cut is no news after it.
+        old = {groups[i] for i in order[:cut]}
+        test = np.array([i for i in order[cut:] if groups[i] not in old], dtype=np.int64)
+        if len(test) and len(set(y[order[:cut]])) > 1:
+            return [(order[:cut], test)]
+    return []
+
+
+def _groups(rows: Sequence[Headline], settings: Settings) -> list[int]:
+    """One number per story: near-duplicates, and rows that name the same group."""
+    near = near_duplicate_groups(rows, settings.evaluation.near_duplicates)
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for keys in (near, [row.group or None for row in rows]):
+        first: dict[Any, int] = {}
+        for i, key in enumerate(keys):
+            if key is not None:
+                parent[root(i)] = root(first.setdefault(key, i))
+    return [root(i) for i in range(len(rows))]
+
+
+# Measuring -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What cross-validation found: calibration, thresholds, and figures by way of splitting."""
+
+    temperature: float
+    promise: Promise | None
+    outcomes: dict[str, Outcome]
+    figures: dict[str, Figures]
+
+    @property
+    def honest(self) -> str:
+        """The way of splitting whose figures stand for the world: the hardest that was made."""
+        order = ("leave-one-source-out", "grouped", "random", "newest")
+        return next((kind for kind in order if kind in self.figures), "")
+
+
+def _cross_validate(
+    rows: list[Headline],
+    truth: list[str],
+    groups: list[int],
+    settings: Settings,
+    engine: Engine,
+    say: Progress,
+) -> _Measured:
+    kinds = ("random", "grouped", "leave-one-source-out", "newest")
+    plan = {kind: splits(kind, rows, truth, groups, settings) for kind in kinds}
+    plan = {kind: parts for kind, parts in plan.items() if parts}
+    every = [part for parts in plan.values() for part in parts]
+    if not every:
+        return _Measured(1.0, None, {}, {})
+    classes = sorted(set(truth))
+    folds = learning.cross_predict(
+        rows, truth, every, run=engine.run("cross-validation", say), **_learning(settings)
+    )
+    by_kind = {
+        kind: learning.Fold.join([next(folds) for _ in parts]) for kind, parts in plan.items()
+    }
+    chosen = next(k for k in ("leave-one-source-out", "grouped", *by_kind) if k in by_kind)
+    found = by_kind[chosen]
+    temperature = learning.fit_temperature(found.decision, [truth[i] for i in found.test], classes)
+    shift = _prior_shift(truth, settings)
+
+    def outcome(fold: learning.Fold, rule: Abstention) -> Outcome:
+        return _outcome(
+            [rows[i] for i in fold.test],
+            fold.decision / temperature + [shift.get(label, 0.0) for label in classes],
+            fold.known,
+            fold.words,
+            classes=classes,
+            rule=rule,
+            groups=[str(groups[i]) for i in fold.test],
+        )
+
+    promise = None
+    if settings.abstention.precision is not None:
+        bare = outcome(found, settings.abstains())
+        promise = figures.choose_thresholds(
+            bare.truth,
+            bare.proba,
+            classes,
+            precision=settings.abstention.precision,
+            groups=bare.groups,
+            abstain_label=settings.abstention.label,
+        )
+    rule = settings.abstains(promise.thresholds if promise else None)
+    outcomes = {kind: outcome(fold, rule) for kind, fold in by_kind.items()}
+    measured = {}
+    for number, (kind, seen) in enumerate(outcomes.items()):
+        say("figures", number, len(outcomes))
+        measured[kind] = figures.measure(seen, n_bootstrap=settings.evaluation.n_bootstrap)
+    say("figures", len(outcomes), len(outcomes))
+    return _Measured(temperature, promise, outcomes, measured)
+
+
+def evaluate(
+    scorer: Scorer, rows: Sequence[Headline], *, n_bootstrap: int = 1000, groups: bool = True
+) -> tuple[Outcome, Figures]:
+    """How a scorer does on labelled rows that it has not seen, and what it said of each.
+
+    `groups` resamples near-duplicates together when intervals are made.
+
+    Raises
+    ------
+    BadRows
+        A row has no label, or one that the model does not know.
+    """
+    known = {*map(str, scorer.classes_), scorer.abstention.label}
+    faults = [
+        f"{row.where or f'row {number}'}: label {row.label!r} is not one that the model knows "
+        f"({', '.join(sorted(known))})"
+        for number, row in enumerate(rows, 1)
+        if row.label not in known
+    ]
+    if faults:
+        raise BadRows("the rows", faults)
+    if not rows:
+        raise BadRows("the rows", ["there are no rows to evaluate on"])
+    outcome = _outcome(
+        rows,
+        *scorer.decide(rows),
+        classes=[str(label) for label in scorer.classes_],
+        rule=scorer.abstention,
+        groups=[str(g) for g in near_duplicate_groups(rows)] if groups else None,
+    )
+    return outcome, figures.measure(outcome, n_bootstrap=n_bootstrap)
+
+
+def _outcome(
+    rows: Sequence[Headline],
+    decision: Floats,
+    known: Floats,
+    words: Floats,
+    *,
+    classes: Sequence[str],
+    rule: Abstention,
+    groups: Sequence[str] | None,
+) -> Outcome:
+    shifted = np.exp(decision - decision.max(axis=1, keepdims=True))
+    proba = shifted / shifted.sum(axis=1, keepdims=True)
+    best = proba.argmax(axis=1)
+    reasons = [
+        rule.reason(classes[top], float(scores[top]), float(seen), float(every))
+        for top, scores, seen, every in zip(best, proba, known, words, strict=True)
+    ]
+    return Outcome(
+        truth=[str(row.label) for row in rows],
+        proba=proba,
+        classes=list(classes),
+        abstain_label=rule.label,
+        predicted=[
+            classes[top] if reason is None else rule.label
+            for top, reason in zip(best, reasons, strict=True)
+        ],
+        reasons=reasons,
+        groups=groups,
+        sources=[row.source or "" for row in rows],
+        headlines=[row.headline for row in rows],
+        teasers=[row.teaser for row in rows],
+    )
+
+
+def _learning_curve(
+    rows: list[Headline],
+    truth: list[str],
+    groups: list[int],
+    settings: Settings,
+    engine: Engine,
+    say: Progress,
+) -> list[tuple[int, Figures]]:
+    """Figures on one grouped fold by models of a growing share of the other rows."""
+    plan = splits("grouped", rows, truth, groups, settings)
+    if not settings.evaluation.learning_curve or not plan or len(rows) < 200:
+        return []
+    train, test = plan[0]
+    order = np.random.default_rng(settings.learning.seed).permutation(train)
+    parts = []
+    for share in (0.05, 0.1, 0.25, 0.5, 1.0):
+        part = order[: int(len(order) * share)]
+        if len({truth[i] for i in part}) > 1 and len(part) >= 20:
+            parts.append((part, test))
+    folds = learning.cross_predict(
+        rows, truth, parts, run=engine.run("learning curve", say), **_learning(settings)
+    )
+    points = []
+    for (part, _), fold in zip(parts, folds, strict=True):
+        outcome = _outcome(
+            [rows[i] for i in fold.test],
+            fold.decision,
+            fold.known,
+            fold.words,
+            classes=sorted(set(truth)),
+            rule=settings.abstains(),
+            groups=[str(groups[i]) for i in fold.test],
+        )
+        points.append((len(part), figures.measure(outcome, n_bootstrap=200)))
+    return points
+
+
+# Settings to arguments -------------------------------------------------------------------------
+
+
+def _learning(settings: Settings) -> dict[str, Any]:
+    own = settings.learning
+    return {
+        "blocks": settings.blocks(),
+        "C": own.C,
+        "epochs": own.epochs,
+        "balance": own.balance,
+        "seed": own.seed,
+    }
+
+
+def _fit_pipeline(rows: Sequence[Headline], truth: Sequence[str], settings: Settings) -> Any:
+    return learning.fit_pipeline(rows, truth, **_learning(settings))
+
+
+def _prior_shift(truth: Sequence[str], settings: Settings) -> dict[str, float]:
+    """How far the intercept of each label moves for the prior that the settings name."""
+    prior, counts = settings.learning.prior, Counter(truth)
+    return {
+        label: float(np.log(prior[label] / (count / len(truth))))
+        for label, count in counts.items()
+        if label in prior
+    }
+
+
+def _plain(row: Headline | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row as the reader takes it."""
+    if not isinstance(row, Headline):
+        return row
+    return {
+        "headline": row.headline,
+        "teaser": row.teaser,
+        "label": row.label,
+        "group": row.group,
+        "source": row.source,
+        "date": row.date,
+    }
+
+
+def _silent(what: str, done: int, of: int) -> None:
+    """Progress that nobody asked for."""

@@ -1,0 +1,726 @@
+"""Versions: folders under models/ that are written whole or not at all, and never edited.
+
+    models/<name>/v<N>/           one version
+        manifest.json             what it is, and the digests of the other files
+        scorer.npz                the model as plain arrays: what predict and score read
+        model.joblib              the fitted scikit-learn pipeline (a pickle: see `load_pipeline`)
+        config.toml report.json report.html README.md probes.jsonl
+    models/<name>/aliases/<alias> one line, "v3"; replaced atomically
+    models/<name>/log.jsonl       what happened when; only ever appended to
+
+A reference is "name", "name@alias", "name@latest" or "name@v3"; a bare name means its champion.
+This is the only room that touches joblib, and it does so in `save` and `load_pipeline` alone.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import mmap
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from kopwijzer.arrays import pack, unpack
+from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
+from kopwijzer.scorer import Abstention, Scorer, Weights
+from kopwijzer.text import Block
+
+__all__ = [
+    "FORMAT",
+    "Version",
+    "champion",
+    "find",
+    "history",
+    "list_versions",
+    "load_pipeline",
+    "models_folder",
+    "pack_scorer",
+    "rollback",
+    "save",
+    "set_alias",
+    "stamp",
+    "verify",
+]
+
+#: The format of a version folder. It grows when an older kopwijzer could no longer read one.
+FORMAT = 1
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
+_ARRAYS = frozenset(["hashes", "block_ptr", "df", "coef", "scale", "intercept", "n_documents"])
+_MANIFEST_BYTES = 8 << 20
+_MODEL_BYTES = 4 << 30
+_MAX_LABELS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One saved version: where it is, and its manifest (checked against its digest)."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def number(self) -> int:
+        return int(self.manifest["version"])
+
+    @property
+    def ref(self) -> str:
+        """The reference that always means this version: "name@v3"."""
+        return f"{self.name}@v{self.number}"
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of the version's files, after its digest was checked."""
+        return bytes(_checked(self, file))
+
+    def scorer(self) -> Scorer:
+        """The model, ready to score; its arrays stay in the mapped file."""
+        try:
+            return _scorer(self)
+        except BadVersion as error:
+            raise BadVersion(f"{self.path / 'scorer.npz'}: {error}") from error
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def models_folder(models: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of all models: the argument, else $KOPWIJZER_MODELS, else ./models."""
+    return Path(models or os.environ.get("KOPWIJZER_MODELS") or "models")
+
+
+def find(ref: str, models: str | os.PathLike[str] | None = None) -> Version:
+    """The version that a reference means.
+
+    Raises
+    ------
+    NoSuchVersion
+        There is none; the message names what there is.
+    BadVersion
+        Its manifest is damaged or of another format.
+    """
+    root = models_folder(models)
+    name, _, which = ref.partition("@")
+    folder = root / _name(name)
+    which = which or "champion"
+    if _NUMBER.fullmatch(which):
+        number = which
+    elif which == "latest":
+        numbers = _numbers(folder)
+        number = f"v{numbers[-1]}" if numbers else ""
+    else:
+        number = _read_alias(folder, _name(which, "alias")) or ""
+    if not number or not (folder / number).is_dir():
+        raise NoSuchVersion(_absent(ref, root, folder))
+    return _open(folder / number, name)
+
+
+def stamp(ref: str, models: str | os.PathLike[str] | None = None) -> object:
+    """Something that changes when `ref` may have come to mean another version; costs one stat."""
+    name, _, which = ref.partition("@")
+    folder = models_folder(models) / _name(name)
+    which = which or "champion"
+    computed = which == "latest" or _NUMBER.fullmatch(which)
+    try:
+        facts = (folder if computed else folder / "aliases" / _name(which, "alias")).stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_ino
+
+
+def list_versions(
+    models: str | os.PathLike[str] | None = None, name: str | None = None
+) -> list[Version]:
+    """Every whole version, by name and number. A damaged one raises `BadVersion`."""
+    root = models_folder(models)
+    names = [_name(name)] if name else _names(root)
+    return [_open(root / n / f"v{i}", n) for n in names for i in _numbers(root / n)]
+
+
+def aliases(models: str | os.PathLike[str] | None, name: str) -> dict[str, str]:
+    """Alias -> "v3" of one model, in alphabetical order."""
+    folder = models_folder(models) / _name(name)
+    try:
+        found = sorted(path.name for path in (folder / "aliases").iterdir())
+    except OSError:
+        return {}
+    pairs = ((alias, _read_alias(folder, alias)) for alias in found if _NAME.fullmatch(alias))
+    return {alias: number for alias, number in pairs if number}
+
+
+def champion(models: str | os.PathLike[str] | None, name: str) -> Version | None:
+    """The version that `champion` points to, if there is one."""
+    try:
+        return find(name, models)
+    except NoSuchVersion:
+        return None
+
+
+def history(models: str | os.PathLike[str] | None, name: str) -> list[dict[str, Any]]:
+    """The log of one model, oldest first: time (UTC), event, version, alias, who, note."""
+    path = models_folder(models) / _name(name) / "log.jsonl"
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                entries.append(entry)
+    return entries
+
+
+def verify(version: Version) -> list[str]:
+    """Replay the probes and check every digest; what was checked, a line each.
+
+    Raises
+    ------
+    BadVersion
+        A file is missing, damaged or not named in the manifest, or a probe scores otherwise.
+    """
+    done = []
+    allowed = {*version.manifest["files"], "manifest.json", "manifest.json.sig"}
+    for path in sorted(version.path.iterdir()):
+        if path.name not in allowed:
+            raise BadVersion(f"{path}: is not named in the manifest; remove it or do not trust it")
+    for file in version.manifest["files"]:
+        _checked(version, file)
+        done.append(f"{file}: digest holds")
+    probes = [json.loads(line) for line in version.read("probes.jsonl").splitlines()]
+    gap = _probe_gap(version.scorer(), probes)
+    if not gap <= 1e-6:
+        raise BadVersion(f"{version.path}: a probe scores {gap:.2g} away from what was saved")
+    done.append(f"{len(probes)} probes score as saved (largest gap {gap:.1e})")
+    return done
+
+
+def load_pipeline(version: Version) -> Any:
+    """The fitted scikit-learn `Pipeline` of a version, to go on with it in scikit-learn.
+
+    This unpickles `model.joblib`, and a pickle can run anything when it is loaded: do it only
+    with versions from people you trust. The file's digest is checked first, against a manifest
+    that whoever wrote the file could have written too.
+    """
+    import io
+
+    import joblib
+
+    return joblib.load(io.BytesIO(version.read("model.joblib")))
+
+
+def _open(path: Path, name: str) -> Version:
+    raw = _read_file(path / "manifest.json", _MANIFEST_BYTES)
+    where = path / "manifest.json"
+    try:
+        manifest = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadVersion(f"{where}: is damaged, it is not JSON") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BadVersion(f"{where}: is damaged, it names no format")
+    if manifest["format"] != FORMAT:
+        raise BadVersion(
+            f"{where}: is of format {manifest['format']}, this kopwijzer reads format {FORMAT}; "
+            "install the kopwijzer that wrote it, or train again"
+        )
+    if raw != _manifest_bytes(manifest):
+        raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
+    try:
+        _check_manifest(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadVersion(f"{where}: is damaged ({error})") from error
+    if manifest["name"] != name or f"v{manifest['version']}" != path.name:
+        raise BadVersion(
+            f"{where}: belongs to {manifest['name']}@v{manifest['version']}; "
+            "put the folder back where it came from"
+        )
+    return Version(path, manifest)
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    labels = manifest["labels"]
+    if not 2 <= len(labels) <= _MAX_LABELS or not all(isinstance(x, str) for x in labels):
+        raise ValueError("labels")
+    if len(set(labels)) != len(labels) or not isinstance(manifest["settings"], dict):
+        raise ValueError("labels or settings")
+    if not isinstance(manifest["version"], int) or not _NAME.fullmatch(manifest["name"]):
+        raise ValueError("name or version")
+    for block in manifest["blocks"]:
+        if block["kind"] not in ("words", "characters"):
+            raise ValueError("blocks")
+        if block["field"] not in ("both", "headline", "teaser"):
+            raise ValueError("blocks")
+        if not 1 <= block["low"] <= block["high"] <= 8 or not 0 < block["weight"] <= 1000:
+            raise ValueError("blocks")
+    rule = manifest["abstention"]
+    numbers = [rule["min_known_share"], *rule["thresholds"].values()]
+    if not all(isinstance(x, int | float) and 0 <= x <= 1.01 for x in numbers):
+        raise ValueError("thresholds")
+    for file, facts in manifest["files"].items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file) or file == "manifest.json":
+            raise ValueError(f"the file name {file!r}")
+        if not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]) or facts["bytes"] < 0:
+            raise ValueError(f"the digest of {file}")
+    for file in ("scorer.npz", "probes.jsonl"):
+        manifest["files"][file]
+
+
+def _checked(version: Version, file: str) -> mmap.mmap | bytes:
+    """The mapped bytes of a file whose size and digest are those of the manifest."""
+    facts = version.manifest["files"].get(file)
+    if facts is None:
+        raise BadVersion(f"{version.path}: has no {file}")
+    data = _map_file(version.path / file, _MODEL_BYTES)
+    if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
+        raise BadVersion(
+            f"{version.path / file}: is damaged or was replaced, its digest does not hold"
+        )
+    return data
+
+
+def _scorer(version: Version) -> Scorer:
+    manifest = version.manifest
+    arrays = unpack(_checked(version, "scorer.npz"), _ARRAYS)
+    kinds = {name: array.dtype.str for name, array in arrays.items()}
+    if (
+        kinds["hashes"] != "<u4"
+        or kinds["block_ptr"] != "<i8"
+        or kinds["df"] not in ("<u2", "<u4")
+        or kinds["coef"] not in ("|i1", "<f4")
+        or kinds["scale"] != "<f8"
+        or kinds["intercept"] != "<f8"
+        or kinds["n_documents"] != "<i8"
+        or arrays["n_documents"].shape != ()
+        or any(arrays[name].ndim != 1 for name in ("hashes", "block_ptr", "df"))
+    ):
+        raise BadVersion("holds arrays of other kinds than a scorer has")
+    rule = manifest["abstention"]
+    return Scorer(
+        Weights(**{**arrays, "n_documents": int(arrays["n_documents"])}),
+        labels=manifest["labels"],
+        blocks=[Block(**{**b, "signals": tuple(b["signals"])}) for b in manifest["blocks"]],
+        abstention=Abstention(rule["label"], rule["thresholds"], rule["min_known_share"]),
+    )
+
+
+def _open_file(path: Path, limit: int) -> tuple[int, int]:
+    """A descriptor of a regular file that is no link, and its size."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadVersion(f"{path}: is a link; a version holds only files of its own") from error
+        raise BadVersion(f"{path}: cannot be read ({error.strerror})") from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
+        os.close(descriptor)
+        raise BadVersion(f"{path}: is no file of at most {limit:,} bytes")
+    return descriptor, facts.st_size
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    if path.parent.is_symlink():
+        raise BadVersion(f"{path.parent}: is a link; a version is a folder of its own")
+    descriptor, _ = _open_file(path, limit)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(limit + 1)
+
+
+def _map_file(path: Path, limit: int) -> mmap.mmap | bytes:
+    descriptor, size = _open_file(path, limit)
+    with os.fdopen(descriptor, "rb") as file:
+        if size == 0:
+            return b""
+        return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _name(name: str, what: str = "model name") -> str:
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise BadSettings(
+            f"{name!r} is no {what}: use 1 to 64 lower-case letters, digits, '-', '_' and '.', "
+            "with a letter or digit at both ends"
+        )
+    return name
+
+
+def _names(root: Path) -> list[str]:
+    try:
+        return sorted(p.name for p in root.iterdir() if _NAME.fullmatch(p.name) and p.is_dir())
+    except OSError:
+        return []
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The numbers of a model's versions, rising. A folder that has its name is whole."""
+    try:
+        found = [_NUMBER.fullmatch(path.name) for path in folder.iterdir()]
+    except OSError:
+        return []
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _read_alias(folder: Path, alias: str) -> str | None:
+    try:
+        descriptor, _ = _open_file(folder / "aliases" / alias, 64)
+    except BadVersion:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read().decode("ascii", "replace").strip()
+    return text if _NUMBER.fullmatch(text) else None
+
+
+def _absent(ref: str, root: Path, folder: Path) -> str:
+    numbers, names = _numbers(folder), _names(root)
+    if numbers:
+        known = ", ".join([f"v{n}" for n in numbers[-5:]] + sorted(aliases(root, folder.name)))
+        return f"no version {ref!r} in {folder}; there are {known}"
+    if names:
+        return f"no model {folder.name!r} in {root}; there are {', '.join(names)}"
+    return f"no models in {root}: train one with 'kopwijzer train', or name the folder with --models"
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def pack_scorer(scorer: Scorer) -> bytes:
+    """The bytes of scorer.npz: equal for equal models."""
+    weights = scorer.weights
+    return pack(
+        {
+            "hashes": weights.hashes,
+            "block_ptr": weights.block_ptr,
+            "df": weights.df,
+            "coef": weights.coef,
+            "scale": weights.scale,
+            "intercept": weights.intercept,
+            "n_documents": np.array(weights.n_documents, dtype=np.int64),
+        }
+    )
+
+
+def save(
+    name: str,
+    *,
+    scorer: Scorer,
+    pipeline: Any,
+    probes: Sequence[tuple[str, str]],
+    facts: Mapping[str, Any],
+    files: Callable[[Mapping[str, Any]], Mapping[str, bytes]],
+    models: str | os.PathLike[str] | None = None,
+) -> Version:
+    """Write a new version, whole or not at all, and give it back.
+
+    `facts` go into the manifest; `files` gets the manifest (without digests) and gives further
+    files. The first version of a model becomes its champion.
+
+    Raises
+    ------
+    BadVersion
+        The scikit-learn pipeline and the arrays do not score the probes alike (1e-6).
+    NoRoom
+        The folder cannot be written.
+    """
+    folder = models_folder(models) / _name(name)
+    with _translated(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        work = folder / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
+        work.mkdir()
+        try:
+            records = _probe_records(scorer, pipeline, probes)
+            _write_file(work / "scorer.npz", pack_scorer(scorer))
+            _write_file(work / "probes.jsonl", "".join(map(_line, records)).encode())
+            _dump_pipeline(pipeline, work / "model.joblib")
+            numbers = _numbers(folder)
+            number = numbers[-1] + 1 if numbers else 1
+            while True:
+                manifest = _manifest(name, number, scorer, facts)
+                for file, content in files(manifest).items():
+                    _write_file(work / file, content)
+                manifest["files"] = _digests(work)
+                raw = _manifest_bytes(manifest)
+                _write_file(work / "manifest.json", raw)
+                _sync(work)
+                try:
+                    # A folder takes the place only of nothing: of two writers one gets ENOTEMPTY.
+                    work.rename(folder / f"v{number}")
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    number += 1
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        _sync(folder)
+        with _locked(folder):
+            _log(folder, event="saved", version=f"v{number}")
+            if _read_alias(folder, "champion") is None:
+                _point(folder, "champion", f"v{number}", note="the first version")
+    return _open(folder / f"v{number}", name)
+
+
+def set_alias(
+    ref: str,
+    alias: str,
+    models: str | os.PathLike[str] | None = None,
+    *,
+    note: str = "",
+) -> Version:
+    """Point an alias to a version; what was live before stays in the log."""
+    if alias == "latest" or _NUMBER.fullmatch(_name(alias, "alias")):
+        raise BadSettings(f"{alias!r} is computed and cannot be set; choose another alias")
+    version = find(ref, models)
+    folder = version.path.parent
+    with _translated(folder), _locked(folder):
+        _point(folder, alias, f"v{version.number}", note=note)
+    return version
+
+
+def rollback(
+    name: str, models: str | os.PathLike[str] | None = None, alias: str = "champion"
+) -> Version:
+    """Point an alias back to the version that it pointed to before the last move.
+
+    Raises
+    ------
+    NoSuchVersion
+        The log knows no earlier version of it.
+    """
+    folder = models_folder(models) / _name(name)
+    with _translated(folder), _locked(folder):
+        _reconcile(folder)
+        moves: list[str] = []
+        for entry in history(models, name):
+            if entry.get("event") == "alias" and entry.get("alias") == alias:
+                moves.append(str(entry.get("version")))
+            elif entry.get("event") == "rollback" and entry.get("alias") == alias and moves:
+                moves.pop()
+        if len(moves) < 2 or not (folder / moves[-2]).is_dir():
+            raise NoSuchVersion(f"{name}@{alias}: the log knows no earlier version to go back to")
+        _point(folder, alias, moves[-2], event="rollback")
+    return find(f"{name}@{alias}", models)
+
+
+def _manifest(
+    name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    rule = scorer.abstention
+    return {
+        "format": FORMAT,
+        "name": name,
+        "version": number,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "labels": [str(label) for label in scorer.classes_],
+        "blocks": [
+            {
+                "name": b.name,
+                "kind": b.kind,
+                "field": b.field,
+                "low": b.low,
+                "high": b.high,
+                "weight": b.weight,
+                "min_df": b.min_df,
+                "max_df": b.max_df,
+                "signals": list(b.signals),
+            }
+            for b in scorer.blocks
+        ],
+        "abstention": {
+            "label": rule.label,
+            "thresholds": dict(rule.thresholds or {}),
+            "min_known_share": rule.min_known_share,
+        },
+        "n_features": len(scorer.weights.hashes),
+        **facts,
+    }
+
+
+def _manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The one way to write a manifest; its digest is over itself without the digest."""
+    bare = {key: value for key, value in manifest.items() if key != "digest"}
+    text = json.dumps(bare, ensure_ascii=False, indent=1)
+    bare["digest"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return (json.dumps(bare, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _probe_records(
+    scorer: Scorer, pipeline: Any, probes: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    rows = [{"headline": headline, "teaser": teaser} for headline, teaser in probes]
+    ours = scorer.predict_proba(rows)
+    theirs = pipeline.predict_proba(rows)
+    gap = float(np.abs(ours - theirs).max()) if len(rows) else 0.0
+    if not gap <= 1e-6:
+        raise BadVersion(
+            f"the arrays score a probe {gap:.2g} away from scikit-learn; nothing was saved"
+        )
+    return [
+        {**row, "scores": dict(zip(map(str, scorer.classes_), scores.tolist(), strict=True))}
+        for row, scores in zip(rows, ours, strict=True)
+    ]
+
+
+def _probe_gap(scorer: Scorer, probes: Sequence[Mapping[str, Any]]) -> float:
+    scores = scorer.predict_proba(probes)
+    saved = [[probe["scores"][str(label)] for label in scorer.classes_] for probe in probes]
+    return float(np.abs(scores - np.array(saved)).max()) if len(probes) else 0.0
+
+
+def _dump_pipeline(pipeline: Any, path: Path) -> None:
+    import joblib
+
+    with path.open("xb") as file:
+        joblib.dump(pipeline, file, compress=3)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digests(work: Path) -> dict[str, dict[str, Any]]:
+    facts = {}
+    for path in sorted(work.iterdir()):
+        if path.name != "manifest.json":
+            data = path.read_bytes()
+            facts[path.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return facts
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        _write_all(file, content)
+        os.fsync(file.fileno())
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _point(
+    folder: Path, alias: str, number: str, *, event: str = "alias", note: str = ""
+) -> None:
+    """Move an alias and log it; the caller holds the lock."""
+    _reconcile(folder)
+    place = folder / "aliases"
+    place.mkdir(exist_ok=True)
+    fresh = folder / f".alias-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        _write_file(fresh, f"{number}\n".encode())
+        fresh.replace(place / alias)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    _sync(place)
+    _log(folder, event=event, version=number, alias=alias, note=note)
+
+
+def _reconcile(folder: Path) -> None:
+    """Log what a mover that was killed between moving and logging left unlogged."""
+    logged: dict[str, str] = {}
+    for entry in history(folder.parent, folder.name):
+        if entry.get("event") in ("alias", "rollback"):
+            logged[str(entry.get("alias"))] = str(entry.get("version"))
+    for alias, number in aliases(folder.parent, folder.name).items():
+        if logged.get(alias) != number:
+            _log(folder, event="alias", version=number, alias=alias, note="found after a crash")
+
+
+def _log(folder: Path, **entry: Any) -> None:
+    """Append one line in one write; a line that could not be written whole is taken back."""
+    who = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = _line({"time": now, **entry, "who": who}).encode()
+    descriptor = os.open(
+        folder / "log.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644
+    )
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            # What a crash of the whole machine tore goes; every whole line stays.
+            kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+            os.ftruncate(descriptor, kept)
+            size = kept
+        try:
+            if os.write(descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=True) + "\n"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that are no longer alive left behind."""
+    for path in [*folder.glob(".writing-*"), *folder.glob(".alias-*")]:
+        pid = path.name.split("-")[1]
+        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One mover of aliases at a time. The kernel lets go of the lock of one that was killed."""
+    import fcntl
+
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise NoRoom(
+                f"{folder}: this file system cannot lock files ({error.strerror}); keep models "
+                "on one that can (a local disk, or NFS 4), and copy finished versions"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """Errors of the file system as one sentence."""
+    try:
+        yield
+    except KopwijzerError:
+        raise
+    except OSError as error:
+        raise NoRoom(
+            f"{folder}: cannot be written ({error.strerror or error}); "
+            "make room or rights there, or name another folder with --models"
+        ) from error
