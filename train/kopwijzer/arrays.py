@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 
 _ALIGN = 64
 _HEADER = 30  # bytes of a zip member's fixed header (APPNOTE 4.3.7)
+_NPY_HEADER = 4096  # bytes in which an .npy header of plain numbers ends
 _DTYPES = frozenset(["|i1", "<f4", "<f8", "<u2", "<u4", "<i8"])
 
 
@@ -71,21 +72,22 @@ def _unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
                 raise ValueError(f"{member.filename} is compressed or encrypted")
             if member.file_size != member.compress_size:
                 raise ValueError(f"{member.filename} lies about its size")
-            with archive.open(member) as content:
-                version = np.lib.format.read_magic(content)
-                if version != (1, 0):
-                    raise ValueError(f"{member.filename} is of .npy version {version}")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-                header = content.tell()
+            here = member.header_offset
+            name_size = int.from_bytes(data[here + 26 : here + 28], "little")
+            extra_size = int.from_bytes(data[here + 28 : here + 30], "little")
+            start = here + _HEADER + name_size + extra_size
+            content = io.BytesIO(data[start : start + min(member.file_size, _NPY_HEADER)])
+            version = np.lib.format.read_magic(content)
+            if version != (1, 0):
+                raise ValueError(f"{member.filename} is of .npy version {version}")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+            header = content.tell()
             if dtype.str not in _DTYPES or fortran:
                 raise ValueError(f"{member.filename} holds {dtype.str}")
             count = math.prod(shape)
             if count * dtype.itemsize != member.file_size - header:
                 raise ValueError(f"{member.filename} has another size than its shape says")
-            here = member.header_offset
-            name_size = int.from_bytes(data[here + 26 : here + 28], "little")
-            extra_size = int.from_bytes(data[here + 28 : here + 30], "little")
-            start = here + _HEADER + name_size + extra_size + header
+            start += header
             if start + count * dtype.itemsize > len(data):
                 raise ValueError(f"{member.filename} ends too early")
             view = np.frombuffer(data, dtype=dtype, count=count, offset=start).reshape(shape)

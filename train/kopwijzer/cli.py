@@ -203,7 +203,9 @@ def predict(
         typer.Option("--format", help="table, jsonl or csv [table on a terminal, else jsonl]."),
     ] = None,
     top: Annotated[int | None, typer.Option("--top", min=1, help="Show the K best labels.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the pieces that decided.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the pieces that decided.")
+    ] = False,
     min_confidence: Annotated[
         float | None,
         typer.Option("--min-confidence", min=0, max=1, help="Abstain below this (0-1)."),

@@ -63,7 +63,9 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     n_documents_ : int
     """
 
-    def __init__(self, blocks: Sequence[Block] = (Block("words"),), dtype: Any = np.float32) -> None:
+    def __init__(
+        self, blocks: Sequence[Block] = (Block("words"),), dtype: Any = np.float32
+    ) -> None:
         self.blocks = blocks
         self.dtype = dtype
 
@@ -123,9 +125,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.idf_ = np.log((1 + self.n_documents_) / (1 + self.df_)) + 1
         return parts
 
-    def _weigh(
-        self, counts: "_Counts", parts: list[tuple[Ints, sp.csr_matrix]]
-    ) -> sp.csr_matrix:
+    def _weigh(self, counts: "_Counts", parts: list[tuple[Ints, sp.csr_matrix]]) -> sp.csr_matrix:
         done = []
         for number, (block, (place, matrix)) in enumerate(zip(self.blocks, parts, strict=True)):
             idf = self.idf_[self.block_ptr_[number] : self.block_ptr_[number + 1]]
@@ -170,6 +170,11 @@ class _Counts:
         self._pair_owner = owner[:-1][same]
         names = tuple({s: None for b in blocks for s in b.signals})
         told = [signals(names, h, t) for h, t in zip(headlines, teasers, strict=True)]
+        self._signal_group = np.array(
+            [names.index(said.partition(":")[0]) for found in told for said in found],
+            dtype=np.int64,
+        )
+        self._signal_names = names
         self._signal_owner = np.repeat(np.arange(self.n), [len(found) for found in told])
         flat = [signal for found in told for signal in found]
         said = signal_hashes(flat) if flat else np.empty(0, dtype=np.uint32)
@@ -232,8 +237,10 @@ class _Counts:
             owners.append(self._pair_owner[reads] % self.n)
             columns.append(self._pairs[reads])
         if block.signals:
-            owners.append(self._signal_owner)
-            columns.append(self._said)
+            wanted = [name in block.signals for name in self._signal_names]
+            use = np.array(wanted)[self._signal_group]
+            owners.append(self._signal_owner[use])
+            columns.append(self._said[use])
         if not owners:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         return np.concatenate(owners), np.concatenate(columns)
@@ -439,8 +446,12 @@ def name_features(
     for place in np.flatnonzero(np.isin(pairs, wanted)):
         here, after = documents.chunks[left[place]], documents.chunks[right[place]]
         names.setdefault(int(pairs[place]), f"{spell(here)[0][-1]} {spell(after)[0][0]}")
-    told = {s: None for b in blocks for h, t in zip(headlines, teasers, strict=True)
-            for s in signals(b.signals, h, t)}
+    told = {
+        s: None
+        for b in blocks
+        for h, t in zip(headlines, teasers, strict=True)
+        for s in signals(b.signals, h, t)
+    }
     if told:
         codes = signal_hashes(list(told)).tolist()
         names.update({code: f"[{signal}]" for code, signal in zip(codes, told, strict=True)})

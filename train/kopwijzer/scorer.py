@@ -31,6 +31,7 @@ Ints = npt.NDArray[np.int64]
 Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
 
 _BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
+_SIGNAL = "\x1e"  # opens a signal among the chunks; white space to `str.split`
 _CACHE_BYTES = 96 << 20  # rows of chunks kept before the scorer starts a new cache
 
 
@@ -82,7 +83,8 @@ class Abstention:
 
     `label` is what it then says. `thresholds` (0-1, by label; others 0) are the confidences below
     which a label is not given. `min_known_share` (0-1) is the share of a text's words that must
-    have been seen in training.
+    have been seen in training; only words in lower case count, where a text has any, since names
+    are the same in every language.
     """
 
     label: str = "other"
@@ -182,18 +184,14 @@ class Scorer:
             raise BadSettings(f"a threshold is set for the unknown label {min(unknown)!r}")
         self._weight = np.array([block.weight for block in self.blocks])
         self._chars = _sizes(self.blocks)
-        self._tables = [_Table(weights, number) for number in range(len(self.blocks))]
+        self._table = _Table(weights)
+        words = [n for n, block in enumerate(self.blocks) if block.kind == "words"]
+        #: For each field, the blocks that take pairs across chunks from it.
         self._pairs = [
-            [
-                (number, self._tables[number])
-                for number, block in enumerate(self.blocks)
-                if block.kind == "words" and block.high > 1 and block.reads(field)
-            ]
+            [n for n in words if self.blocks[n].high > 1 and self.blocks[n].reads(field)]
             for field in (0, 1)
         ]
-        self._signals = [n for n, block in enumerate(self.blocks) if block.signals]
-        self._signal_names = tuple({s: None for b in self.blocks for s in b.signals})
-        self._signal_place: dict[str, Ints] = {}
+        self._signals = tuple({s: None for block in self.blocks for s in block.signals})
         self._lock = threading.Lock()
         self._cache = _Cache(len(self.blocks), len(labels))
 
@@ -214,9 +212,7 @@ class Scorer:
 
     def with_abstention(self, abstention: Abstention) -> "Scorer":
         """The same model with other rules for abstaining."""
-        return Scorer(
-            self.weights, labels=self._labels, blocks=self.blocks, abstention=abstention
-        )
+        return Scorer(self.weights, labels=self._labels, blocks=self.blocks, abstention=abstention)
 
     # Scoring ---------------------------------------------------------------------------------
 
@@ -254,9 +250,7 @@ class Scorer:
         """The label of each row, the abstaining one included."""
         return [prediction.label for prediction in self.iter_scores(rows)]
 
-    def decide(
-        self, rows: Iterable[Headline | Mapping[str, Any]]
-    ) -> tuple[Floats, Floats, Floats]:
+    def decide(self, rows: Iterable[Headline | Mapping[str, Any]]) -> tuple[Floats, Floats, Floats]:
         """Decision values (n_rows, n_labels), and each row's known and all words (n_rows,):
         everything that `Abstention.reason` needs."""
         parts = [self._decide(h, t) for h, t in _batches(rows)]
@@ -274,23 +268,30 @@ class Scorer:
         n, n_labels = len(headlines), len(self._labels)
         cache = self._cache
         sums = np.zeros((n, len(self.blocks), n_labels + 1))
-        words = np.zeros((n, 2))
+        words = np.zeros((n, 4))
         for field, texts in enumerate((headlines, teasers)):
             flat: list[str] = []
             lengths: list[int] = []
-            for text in texts:
+            for i, text in enumerate(texts):
                 parts = text.split()
+                if field == 0 and self._signals:
+                    # A signal is a piece like a chunk, and no chunk opens with white space.
+                    told = signals(self._signals, text, teasers[i])
+                    parts += [_SIGNAL + signal for signal in told]
                 flat += parts
                 lengths.append(len(parts))
             if flat:
                 numbers, cache = self._number(flat, cache)
                 self._add_field(field, numbers, lengths, cache, sums, words)
-        if self._signals:
-            self._add_signals(headlines, teasers, sums)
         norms = np.sqrt(sums[:, :, n_labels])
         factors = self._weight / np.where(norms > 0, norms, 1.0)
-        decision = (sums[:, :, :n_labels] * factors[:, :, None]).sum(axis=1)
-        return decision + self.weights.intercept, words[:, 0], words[:, 1]
+        decision = np.repeat(self.weights.intercept[None, :], n, axis=0)
+        for number in range(len(self.blocks)):  # one by one: the same order in every batch
+            decision += sums[:, number, :n_labels] * factors[:, number, None]
+        # Names prove no language: the words in lower case count, where there are any.
+        plain = words[:, 3] > 0
+        known = np.where(plain, words[:, 2], words[:, 0])
+        return decision, known, np.where(plain, words[:, 3], words[:, 1])
 
     def _number(self, flat: list[str], cache: "_Cache") -> tuple[Ints, "_Cache"]:
         """Each chunk's number in a cache that holds them all; grows it under the lock."""
@@ -302,41 +303,66 @@ class Scorer:
                 if cache.bytes > _CACHE_BYTES:
                     cache = self._cache = _Cache(len(self.blocks), len(self._labels))
                 fresh = [chunk for chunk in dict.fromkeys(flat) if chunk not in cache.numbers]
-                if fresh:
-                    cache = self._cache = cache.grown(fresh, *self._rows(fresh))
+                told = [piece for piece in fresh if piece[0] == _SIGNAL]
+                chunks = [piece for piece in fresh if piece[0] != _SIGNAL]
+                if chunks:
+                    cache = cache.grown(chunks, *self._chunk_rows(chunks))
+                if told:
+                    rows = self._signal_rows([signal[1:] for signal in told])
+                    cache = cache.grown(told, rows)
+                self._cache = cache
             numbers = [cache.numbers[chunk] for chunk in flat]
         return np.array(numbers, dtype=np.int64), cache
 
-    def _rows(self, chunks: Sequence[str]) -> tuple[Floats, Floats, Chunks]:
+    def _signal_rows(self, told: Sequence[str]) -> Floats:
+        """The rows (n, 2, n_blocks, n_labels + 1) of new signals, in the headline's half."""
+        rows = np.zeros((len(told), 2, len(self.blocks), len(self._labels) + 1))
+        hashes = signal_hashes(told)
+        for number, block in enumerate(self.blocks):
+            own = np.array([signal.partition(":")[0] in block.signals for signal in told])
+            place = self._table.find(_keys(hashes, number))
+            hit = np.flatnonzero(own & (place >= 0))
+            rows[hit, 0, number] = self._table.rows(place[hit])
+        return rows
+
+    def _chunk_rows(self, chunks: Sequence[str]) -> tuple[Floats, Floats, Chunks]:
         """The rows (n, 2 fields, n_blocks, n_labels + 1) of new chunks, their words, the cut."""
         cut = expand(chunks, *self._chars)
         n, n_labels = len(chunks), len(self._labels)
         rows = np.zeros((n, 2, len(self.blocks), n_labels + 1))
-        words = np.zeros((n, 2))
-        words[:, 1] = np.add.reduceat(cut.is_word, cut.words_ptr[:-1], dtype=np.int64)
-        for number, (block, table) in enumerate(zip(self.blocks, self._tables, strict=True)):
-            if block.kind == "words":
-                hashes, ptr = cut.words, cut.words_ptr
-            else:
-                hashes, ptr = cut.characters, cut.characters_ptr
-            owner = np.repeat(np.arange(n), np.diff(ptr))
-            place = table.find(hashes)
-            hit = place >= 0
+        words = np.zeros((n, 4))  # words: known and all; those in lower case: known and all
+        for column, which in ((1, cut.is_word), (3, cut.is_plain)):
+            words[:, column] = np.add.reduceat(which, cut.words_ptr[:-1], dtype=np.int64)
+        word_owner = np.repeat(np.arange(n), np.diff(cut.words_ptr))
+        gram_owner = np.repeat(np.arange(n), np.diff(cut.characters_ptr))
+        owners, keys = [], []
+        for number, block in enumerate(self.blocks):
+            plain = block.kind == "words"
+            owners.append(word_owner if plain else gram_owner)
+            keys.append(_keys(cut.words if plain else cut.characters, number))
+        owner, place = np.concatenate(owners), self._table.find(np.concatenate(keys))
+        known = np.zeros(len(cut.words), dtype=np.bool_)
+        start = 0
+        for key, block in zip(keys, self.blocks, strict=True):
             if block.kind == "words" and block.field == "both":
-                known = np.bincount(owner[hit & cut.is_word], minlength=n)
-                words[:, 0] = np.maximum(words[:, 0], known)
-            if not hit.any():
-                continue
-            key = (owner[hit] << 32) | place[hit]
-            key, count = np.unique(key, return_counts=True)
-            who, values = key >> 32, table.rows(key & 0xFFFFFFFF)
+                known |= place[start : start + len(key)] >= 0
+            start += len(key)
+        for column, which in ((0, cut.is_word), (2, cut.is_plain)):
+            words[:, column] = np.bincount(word_owner[known & which], minlength=n)
+        hit = place >= 0
+        pairs, count = np.unique((owner[hit] << 32) | place[hit], return_counts=True)
+        if len(pairs):
+            who, place = pairs >> 32, pairs & 0xFFFFFFFF
+            values = self._table.rows(place)
             values[:, :-1] *= count[:, None]
             values[:, -1] *= count * count
-            starts = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
+            number = self._table.block(place)
+            new = (who[1:] != who[:-1]) | (number[1:] != number[:-1])
+            starts = np.flatnonzero(np.append(True, new))
             total = np.add.reduceat(values, starts, axis=0)
             for field in (0, 1):
-                if block.reads(field):
-                    rows[who[starts], field, number] = total
+                reads = np.array([block.reads(field) for block in self.blocks])[number[starts]]
+                rows[who[starts][reads], field, number[starts][reads]] = total[reads]
         return rows, words, cut
 
     def _add_field(
@@ -349,10 +375,12 @@ class Scorer:
         words: Floats,
     ) -> None:
         """Add the chunks and pairs of one field of every document to its sums."""
-        n, n_blocks, width = sums.shape
+        n = len(sums)
+        chunk = cache.chunk[numbers]
         if n == 1:
             sums[0] += cache.rows[numbers, field].sum(axis=0)
             words[0] += cache.words[numbers].sum(axis=0)
+            numbers = numbers[chunk]
             owner = np.zeros(len(numbers), dtype=np.int64)
         else:
             length = np.array(lengths)
@@ -361,33 +389,19 @@ class Scorer:
             starts = (ends - length)[full]
             sums[full] += np.add.reduceat(cache.rows[numbers, field], starts, axis=0)
             words[full] += np.add.reduceat(cache.words[numbers], starts, axis=0)
-            owner = np.repeat(np.arange(n), length)
+            owner = np.repeat(np.arange(n), length)[chunk]
+            numbers = numbers[chunk]
         if len(numbers) > 1 and self._pairs[field]:
             hashes = pair_hashes(cache.last[numbers[:-1]], cache.first[numbers[1:]])
             if n > 1:
                 same = owner[:-1] == owner[1:]
                 hashes, owner = hashes[same], owner[:-1][same]
-            for number, table in self._pairs[field]:
-                place = table.find(hashes)
-                hit = np.flatnonzero(place >= 0)
-                if len(hit):
-                    _add(sums, owner[hit], number, table.rows(place[hit]))
-
-    def _add_signals(
-        self, headlines: Sequence[str], teasers: Sequence[str], sums: Floats
-    ) -> None:
-        for number in self._signals:
-            table, names = self._tables[number], self.blocks[number].signals
-            owner: list[int] = []
-            places: list[int] = []
-            for i, (headline, teaser) in enumerate(zip(headlines, teasers, strict=True)):
-                for signal in signals(names, headline, teaser):
-                    place = table.signal(signal)
-                    if place >= 0:
-                        owner.append(i)
-                        places.append(place)
-            if places:
-                _add(sums, np.array(owner), number, table.rows(np.array(places)))
+            blocks = self._pairs[field]
+            place = self._table.find(np.concatenate([_keys(hashes, b) for b in blocks]))
+            hit = np.flatnonzero(place >= 0)
+            if len(hit):
+                who = owner[hit % len(hashes)]
+                _add(sums, who, self._table.block(place[hit]), self._table.rows(place[hit]))
 
     def _predictions(self, proba: Floats, known: Floats, words: Floats) -> list[Prediction]:
         best = proba.argmax(axis=1).tolist()
@@ -429,8 +443,8 @@ class Scorer:
             raise BadSettings(f"the model has no label {label!r}; it knows {known}")
         column = self._labels.index(label)
         found: list[Contribution] = []
-        for block, table in zip(self.blocks, self._tables, strict=True):
-            pieces = list(self._pieces(block, table, headline, teaser))
+        for number, block in enumerate(self.blocks):
+            pieces = list(self._pieces(number, block, headline, teaser))
             norm = sum(square for _, square in pieces) ** 0.5
             values: dict[str, float] = {}
             for texts, _ in pieces:
@@ -450,9 +464,10 @@ class Scorer:
         )
 
     def _pieces(
-        self, block: Block, table: "_Table", headline: str, teaser: str
+        self, number: int, block: Block, headline: str, teaser: str
     ) -> Iterator[tuple[list[tuple[str, Floats]], float]]:
         """Each piece of a document in one block: its known texts with rows, its squared norm."""
+        table = self._table
         for field, text in enumerate((headline, teaser)):
             chunks = text.split()
             if not chunks or not block.reads(field):
@@ -465,75 +480,73 @@ class Scorer:
                     if block.kind == "words"
                     else (grams, cut.characters, cut.characters_ptr)
                 )
-                yield table.piece(texts, hashes[ptr[i] : ptr[i + 1]])
+                yield table.piece(texts, _keys(hashes[ptr[i] : ptr[i + 1]], number))
             if block.kind == "words" and block.high > 1:
                 pairs = pair_hashes(cut.last[:-1], cut.first[1:])
                 for i in range(len(chunks) - 1):
                     left, right = spell(chunks[i])[0][-1], spell(chunks[i + 1])[0][0]
-                    yield table.piece([f"{left} {right}"], pairs[i : i + 1])
+                    yield table.piece([f"{left} {right}"], _keys(pairs[i : i + 1], number))
         for signal in signals(block.signals, headline, teaser):
-            yield table.piece([f"[{signal}]"], signal_hashes([signal]))
+            yield table.piece([f"[{signal}]"], _keys(signal_hashes([signal]), number))
+
+
+def _keys(hashes: npt.NDArray[np.uint32], block: int) -> Ints:
+    """Hashes of one block as keys of the one table of all blocks."""
+    return hashes.astype(np.int64) | (block << 32)
 
 
 class _Table:
-    """The features of one block: from hashes to places, from places to rows."""
+    """All features: from keys to places, from places to blocks and rows."""
 
-    def __init__(self, weights: Weights, number: int) -> None:
-        self._own = slice(int(weights.block_ptr[number]), int(weights.block_ptr[number + 1]))
-        self._hashes = weights.hashes[self._own]
-        self._df = weights.df[self._own]
-        self._coef = weights.coef[self._own]
-        self._scale = weights.scale
-        self._n = weights.n_documents
+    def __init__(self, weights: Weights) -> None:
+        sizes = np.diff(weights.block_ptr)
+        self._block = np.repeat(np.arange(len(sizes)), sizes)
+        self._keys: Ints = weights.hashes.astype(np.int64) | (self._block << 32)
+        self._df, self._coef, self._scale = weights.df, weights.coef, weights.scale
+        # idf by document frequency: a look-up is cheaper than a logarithm.
+        top = int(weights.df.max()) if len(weights.df) else 0
+        self._idf = np.log((1 + weights.n_documents) / (1 + np.arange(top + 1))) + 1
         self._may: npt.NDArray[np.bool_] | None = None
-        self._signals: dict[str, int] = {}
 
-    def find(self, hashes: npt.NDArray[np.uint32]) -> Ints:
-        """The place of each hash, or -1."""
-        if len(hashes) > 2000:
-            # Most hashes of a large batch are unknown pairs: a table of the first 20 bits
-            # answers for nine in ten of them, and the binary search is for the rest.
-            if self._may is None:
-                may = np.zeros(1 << 20, dtype=np.bool_)
-                may[self._hashes >> 12] = True
-                self._may = may
-            places = np.full(len(hashes), -1, dtype=np.int64)
-            maybe = np.flatnonzero(self._may[hashes >> 12])
-            places[maybe] = self._search(hashes[maybe])
-            return places
-        return self._search(hashes)
-
-    def _search(self, hashes: npt.NDArray[np.uint32]) -> Ints:
-        if not len(self._hashes):
-            return np.full(len(hashes), -1, dtype=np.int64)
-        places = np.searchsorted(self._hashes, hashes)
-        places[places == len(self._hashes)] = 0
-        places[self._hashes[places] != hashes] = -1
+    def find(self, keys: Ints) -> Ints:
+        """The place of each key, or -1."""
+        if len(keys) <= 2000:
+            return self._search(keys)
+        # Most keys of a large batch are unknown pairs: a table of their first bits answers for
+        # nine in ten of them, and the binary search is for the rest.
+        if self._may is None:
+            may = np.zeros(1 << 20, dtype=np.bool_)
+            may[_fold(self._keys)] = True
+            self._may = may
+        places = np.full(len(keys), -1, dtype=np.int64)
+        maybe = np.flatnonzero(self._may[_fold(keys)])
+        places[maybe] = self._search(keys[maybe])
         return places
 
-    def signal(self, signal: str) -> int:
-        """The place of a signal, or -1; remembered, up to a bound."""
-        place = self._signals.get(signal)
-        if place is None:
-            place = int(self._search(signal_hashes([signal]))[0])
-            if len(self._signals) < 50_000:
-                self._signals[signal] = place
-        return place
+    def _search(self, keys: Ints) -> Ints:
+        places = self._keys.searchsorted(keys)
+        places[places == len(self._keys)] = 0
+        if not len(self._keys):
+            return places - 1
+        places[self._keys[places] != keys] = -1
+        return places
+
+    def block(self, places: Ints) -> Ints:
+        """The block of each place."""
+        return self._block[places]
 
     def rows(self, places: Ints) -> Floats:
         """(n, n_labels + 1): idf * coef for every label, then idf squared."""
-        df = self._df[places].astype(np.float64)
-        idf = np.log((1 + self._n) / (1 + df)) + 1
+        idf = self._idf[self._df[places]]
         rows = np.empty((len(places), len(self._scale) + 1))
-        rows[:, :-1] = self._coef[places] * self._scale * idf[:, None]
-        rows[:, -1] = idf * idf
+        np.multiply(self._coef[places], self._scale, out=rows[:, :-1])
+        rows[:, :-1] *= idf[:, None]
+        np.multiply(idf, idf, out=rows[:, -1])
         return rows
 
-    def piece(
-        self, texts: Sequence[str], hashes: npt.NDArray[np.uint32]
-    ) -> tuple[list[tuple[str, Floats]], float]:
+    def piece(self, texts: Sequence[str], keys: Ints) -> tuple[list[tuple[str, Floats]], float]:
         """The known texts of a piece with their rows, and its squared norm."""
-        places = self._search(hashes)
+        places = self._search(keys)
         known = [(text, place) for text, place in zip(texts, places, strict=True) if place >= 0]
         rows = self.rows(np.array([place for _, place in known], dtype=np.int64))
         count: dict[int, int] = {}
@@ -552,42 +565,75 @@ class _Cache:
     def __init__(self, n_blocks: int, n_labels: int) -> None:
         self.numbers: dict[str, int] = {}
         self.rows = np.zeros((0, 2, n_blocks, n_labels + 1))
-        self.words = np.zeros((0, 2))
+        self.words = np.zeros((0, 4))
         self.first = np.zeros(0, dtype=np.uint64)
         self.last = np.zeros(0, dtype=np.uint64)
-        self._store: tuple[npt.NDArray[Any], ...] = (self.rows, self.words, self.first, self.last)
+        self.chunk = np.zeros(0, dtype=np.bool_)
+        self._store: tuple[npt.NDArray[Any], ...] = (
+            self.rows,
+            self.words,
+            self.first,
+            self.last,
+            self.chunk,
+        )
 
     @property
     def bytes(self) -> int:
         return len(self.numbers) * (self.rows.strides[0] + 200)
 
-    def grown(self, chunks: Sequence[str], rows: Floats, words: Floats, cut: Chunks) -> "_Cache":
-        """A cache with these chunks as well; the numbers of the old ones stay."""
+    def grown(
+        self,
+        pieces: Sequence[str],
+        rows: Floats,
+        words: Floats | None = None,
+        cut: Chunks | None = None,
+    ) -> "_Cache":
+        """A cache with these pieces as well, which are chunks if `cut` is given; the numbers of
+        the old ones stay."""
         grown = object.__new__(_Cache)
-        old, new = len(self.rows), len(self.rows) + len(chunks)
+        old, new = len(self.rows), len(self.rows) + len(pieces)
+        fresh = (
+            rows,
+            0 if words is None else words,
+            0 if cut is None else cut.first,
+            0 if cut is None else cut.last,
+            cut is not None,
+        )
         store = []
-        for array, fresh in zip(self._store, (rows, words, cut.first, cut.last), strict=True):
+        for array, values in zip(self._store, fresh, strict=True):
             if new > len(array):
                 larger = np.empty((max(2 * new, 256), *array.shape[1:]), dtype=array.dtype)
                 larger[:old] = array[:old]
                 array = larger
-            array[old:new] = fresh
+            array[old:new] = values
             store.append(array)
         grown._store = tuple(store)
-        grown.rows, grown.words, grown.first, grown.last = (array[:new] for array in store)
+        grown.rows, grown.words, grown.first, grown.last, grown.chunk = (a[:new] for a in store)
         # The dictionary is shared with the old cache, whose holders ignore numbers they lack.
         grown.numbers = self.numbers
-        grown.numbers.update(zip(chunks, range(old, new), strict=True))
+        grown.numbers.update(zip(pieces, range(old, new), strict=True))
         return grown
 
 
-def _add(sums: Floats, owner: Ints, number: int, values: Floats) -> None:
-    """Add rows to their owners' sums in one block; the owners come in rising order."""
-    if len(sums) == 1:
-        sums[0, number] += values.sum(axis=0)
-        return
-    starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
-    sums[owner[starts], number] += np.add.reduceat(values, starts, axis=0)
+def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:
+    """Add rows to their owners' sums; always in the order of the rows, whatever the batch."""
+    n_blocks, width = sums.shape[1:]
+    slot = owner * n_blocks + block
+    if len(sums) > 1:
+        order = np.argsort(slot, kind="stable")
+        slot, values = slot[order], values[order]
+    starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
+    flat = sums.reshape(-1, width)
+    if len(sums) > 1:
+        flat[slot[starts]] += np.add.reduceat(values, starts, axis=0)
+    else:
+        for start, stop in zip(starts, [*starts[1:], len(slot)], strict=True):
+            flat[slot[start]] += values[start:stop].sum(axis=0)
+
+
+def _fold(keys: Ints) -> Ints:
+    """Twenty bits of a key."""
+    return ((keys >> 12) ^ (keys >> 29)) & 0xFFFFF
 
 
 def _sizes(blocks: Sequence[Block]) -> tuple[int, int]:

@@ -13,9 +13,7 @@ _loaded: dict[tuple[str, str], tuple[object, Scorer]] = {}
 _lock = threading.Lock()
 
 
-def load(
-    ref: str = "football-nl@champion", models: str | os.PathLike[str] | None = None
-) -> Scorer:
+def load(ref: str = "football-nl@champion", models: str | os.PathLike[str] | None = None) -> Scorer:
     """The scorer of a saved version.
 
     `ref` is "name", "name@alias", "name@latest" or "name@v3"; `models` the models folder, else

@@ -88,7 +88,7 @@ class AbstentionSettings(_Section):
     """When the model says that it does not know."""
 
     label: str = "other"
-    min_known_share: Share = 0.5
+    min_known_share: Share = 0.55
     precision: Share | dict[str, Share] | None = None
 
 

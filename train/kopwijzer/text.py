@@ -29,7 +29,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SIGNALS", "Block", "Chunks", "Documents", "expand", "pair_hashes", "signal_hashes", "signals", "spell"]
+__all__ = [
+    "SIGNALS",
+    "Block",
+    "Chunks",
+    "Documents",
+    "expand",
+    "pair_hashes",
+    "signal_hashes",
+    "signals",
+    "spell",
+]
 
 Hashes = npt.NDArray[np.uint32]
 Mixed = npt.NDArray[np.uint64]
@@ -76,8 +86,8 @@ class Chunks:
 
     `first` and `last` (n,) are the mixed hashes of each chunk's outer tokens, for `pair_hashes`.
     `words` and `characters` hold feature hashes; those of chunk i are ``[ptr[i]:ptr[i + 1]]``.
-    `n_words` (n,) counts the tokens with a letter in them, and of `words` exactly those entries
-    are true in `is_word`: what "unknown words" is measured on.
+    `is_word` and `is_plain` say of each entry of `words` whether it is a token with a letter in
+    it, and whether that token moreover opens in lower case: what "unknown words" is measured on.
     """
 
     first: Mixed
@@ -85,6 +95,7 @@ class Chunks:
     words: Hashes
     words_ptr: Ints
     is_word: npt.NDArray[np.bool_]
+    is_plain: npt.NDArray[np.bool_]
     characters: Hashes
     characters_ptr: Ints
 
@@ -119,7 +130,7 @@ def expand(chunks: Sequence[str], low: int = 2, high: int = 5) -> Chunks:
     A chunk is non-empty and holds no white space (what `str.split` returns).
 
     >>> cut = expand(["Genk:", "'Ik"])
-    >>> cut.words_ptr.tolist()   # genk, ':', the pair; then ', ik, the pair
+    >>> cut.words_ptr.tolist()  # genk, ':', the pair; then ', ik, the pair
     [0, 3, 6]
     """
     with np.errstate(over="ignore"):
@@ -128,8 +139,8 @@ def expand(chunks: Sequence[str], low: int = 2, high: int = 5) -> Chunks:
 
 def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     # One separator stands before, between and after the chunks: it is the blank of both.
-    text = "\n" + "\n".join(chunks).lower() + "\n"
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    text = "\n" + "\n".join(chunks) + "\n"
+    written, codes = _codes(text), _codes(_lower(text))
     borders = np.flatnonzero(codes == 10)
     place = np.arange(len(codes))
     chunk = np.cumsum(codes == 10) - 1
@@ -152,6 +163,7 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     letters = kind == _LETTER
     tokens = np.add.reduceat(terms, start) if len(start) else np.empty(0, np.uint64)
     named = np.add.reduceat(letters, start, dtype=np.int64) > 0
+    plain = named & (written[start] == codes[start])
     owner = chunk[start]
     count = np.bincount(owner, minlength=len(chunks))
     ends = np.cumsum(count)
@@ -161,7 +173,7 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     both[:, 0] = _finish(tokens + _WORD)
     both[:-1, 1] = _pair(tokens[:-1], tokens[1:])
     use = np.stack([np.ones(len(tokens), bool), paired], axis=1)
-    is_word = np.stack([named, np.zeros(len(tokens), bool)], axis=1)
+    no_pair = np.zeros(len(tokens), bool)
 
     # Characters: at each place the n-grams that start there and cross no border.
     room = borders[np.minimum(chunk + 1, len(borders) - 1)] - place + 1
@@ -185,10 +197,20 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
         last=tokens[ends - 1],
         words=both[use],
         words_ptr=_pointers(2 * count - 1),
-        is_word=is_word[use],
+        is_word=np.stack([named, no_pair], axis=1)[use],
+        is_plain=np.stack([plain, no_pair], axis=1)[use],
         characters=grams[fits],
         characters_ptr=_pointers(per_chunk),
     )
+
+
+def _lower(text: str) -> str:
+    """Lower case, sign for sign: the one letter that would become two is its base letter."""
+    return text.replace("\u0130", "i").lower()
+
+
+def _codes(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 _INNER_SIGNS = np.array([ord(sign) for sign in "-.,:"], dtype=np.uint32)
@@ -210,7 +232,7 @@ def pair_hashes(left: Mixed, right: Mixed) -> Hashes:
 
 def signal_hashes(signals: Sequence[str]) -> Hashes:
     """The features (n,) of document-wide signals; a signal holds no line break."""
-    codes = np.frombuffer("\n".join(["", *signals]).encode("utf-32-le", "surrogatepass"), "<u4")
+    codes = _codes("\n".join(["", *signals]))
     starts = np.flatnonzero(codes == 10)
     place = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
     with np.errstate(over="ignore"):
@@ -226,7 +248,7 @@ def spell(chunk: str, low: int = 2, high: int = 5) -> tuple[list[str], list[str]
     >>> spell("2-1!", 4, 5)
     (['2-1', '2-1 !', '!'], [' 2-1', ' 2-1!', '2-1!', '2-1! ', '-1! '])
     """
-    lowered = chunk.lower()
+    lowered = _lower(chunk)
     tokens = _TOKEN.findall(lowered)
     words: list[str] = []
     for here, after in zip(tokens, [*tokens[1:], None], strict=True):
@@ -252,9 +274,7 @@ class _Token:
         open_ = False
         for i, sign in enumerate(text):
             inner = (
-                sign in "-.,:"
-                and 0 < i < len(text) - 1
-                and kinds[i - 1] == kinds[i + 1] == _DIGIT
+                sign in "-.,:" and 0 < i < len(text) - 1 and kinds[i - 1] == kinds[i + 1] == _DIGIT
             )
             inside = kinds[i] != _OTHER or inner
             if inside and open_:
@@ -368,5 +388,5 @@ SIGNALS: dict[str, Callable[[str, str], list[str]]] = {
 
 
 def signals(names: Iterable[str], headline: str, teaser: str) -> list[str]:
-    """The signals of one document, by the groups that `names` asks for."""
-    return [signal for name in names for signal in SIGNALS[name](headline, teaser)]
+    """The signals of one document, "group:signal", by the groups that `names` asks for."""
+    return [f"{name}:{said}" for name in names for said in SIGNALS[name](headline, teaser)]

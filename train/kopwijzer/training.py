@@ -108,15 +108,17 @@ def train(
     return saved
 
 
-def fit(
-    rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None = None
-) -> Scorer:
+def fit(rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None = None) -> Scorer:
     """A scorer fitted on rows in memory; nothing is saved or measured.
 
-    >>> rows = [{"headline": f"{team} wint met {n}-0", "label": "match_report"}
-    ...         for n, team in enumerate(["Genk", "Ajax", "Gent", "NEC"], 1)]
-    >>> rows += [{"headline": f"{team} polst {who}", "label": "transfer_rumour"}
-    ...          for team, who in [("Genk", "spits"), ("Ajax", "back"), ("Gent", "keeper")]]
+    >>> rows = [
+    ...     {"headline": f"{team} wint met {n}-0", "label": "match_report"}
+    ...     for n, team in enumerate(["Genk", "Ajax", "Gent", "NEC"], 1)
+    ... ]
+    >>> rows += [
+    ...     {"headline": f"{team} polst {who}", "label": "transfer_rumour"}
+    ...     for team, who in [("Genk", "spits"), ("Ajax", "back"), ("Gent", "keeper")]
+    ... ]
     >>> fit(rows).score("NEC polst spits").label
     'transfer_rumour'
     """
@@ -162,7 +164,11 @@ def read_labelled(source: Any, settings: Settings) -> list[Headline]:
 
 
 def splits(
-    kind: str, rows: Sequence[Headline], truth: Sequence[str], groups: Sequence[int], settings: Settings
+    kind: str,
+    rows: Sequence[Headline],
+    truth: Sequence[str],
+    groups: Sequence[int],
+    settings: Settings,
 ) -> list[Split]:
     """The (train, test) row numbers of a way to split; empty where the rows do not allow it.
 

@@ -395,7 +395,9 @@ def _absent(ref: str, root: Path, folder: Path) -> str:
         return f"no version {ref!r} in {folder}; there are {known}"
     if names:
         return f"no model {folder.name!r} in {root}; there are {', '.join(names)}"
-    return f"no models in {root}: train one with 'kopwijzer train', or name the folder with --models"
+    return (
+        f"no models in {root}: train one with 'kopwijzer train', or name the folder with --models"
+    )
 
 
 # Writing ---------------------------------------------------------------------------------------
@@ -521,9 +523,7 @@ def rollback(
     return find(f"{name}@{alias}", models)
 
 
-def _manifest(
-    name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]) -> dict[str, Any]:
     rule = scorer.abstention
     return {
         "format": FORMAT,
@@ -623,9 +623,7 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _point(
-    folder: Path, alias: str, number: str, *, event: str = "alias", note: str = ""
-) -> None:
+def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note: str = "") -> None:
     """Move an alias and log it; the caller holds the lock."""
     _reconcile(folder)
     place = folder / "aliases"
