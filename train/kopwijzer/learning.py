@@ -30,6 +30,7 @@ __all__ = [
     "fit_temperature",
     "name_features",
     "settle",
+    "strongest_words",
     "to_scorer",
 ]
 
@@ -456,6 +457,32 @@ def name_features(
         codes = signal_hashes(list(told)).tolist()
         names.update({code: f"[{signal}]" for code, signal in zip(codes, told, strict=True)})
     return {int(code): names[int(code)] for code in wanted if int(code) in names}
+
+
+def strongest_words(
+    pipeline: Pipeline, rows: Sequence[Any], n: int = 25
+) -> dict[str, list[tuple[str, float]]]:
+    """Label -> its n strongest word features with ``coef * idf``, over all word blocks."""
+    features, classifier = pipeline["features"], pipeline["classifier"]
+    own = [
+        np.arange(features.block_ptr_[i], features.block_ptr_[i + 1])
+        for i, block in enumerate(features.blocks)
+        if block.kind == "words"
+    ]
+    places = np.concatenate(own) if own else np.empty(0, dtype=np.int64)
+    pull = classifier.coef_[:, places] * features.idf_[places]
+    best = np.argsort(-pull, axis=1, kind="stable")[:, : 2 * n]
+    wanted = np.unique(features.hashes_[places[best].ravel()])
+    names = name_features(rows, wanted, features.blocks)
+    found: dict[str, list[tuple[str, float]]] = {}
+    for label, own_pull, order in zip(classifier.classes_, pull, best, strict=True):
+        told: dict[str, float] = {}  # a text may be a feature of several blocks: its strongest
+        for place in order:
+            text = names.get(int(features.hashes_[places[place]]))
+            if text is not None and own_pull[place] > 0:
+                told.setdefault(text, float(own_pull[place]))
+        found[str(label)] = list(told.items())[:n]
+    return found
 
 
 def settle(

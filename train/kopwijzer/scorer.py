@@ -31,6 +31,7 @@ Ints = npt.NDArray[np.int64]
 Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
 
 _BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
+_START = np.zeros(1, dtype=np.int64)
 _SIGNAL = "\x1e"  # opens a signal among the chunks; white space to `str.split`
 _CACHE_BYTES = 96 << 20  # rows of chunks kept before the scorer starts a new cache
 
@@ -378,8 +379,8 @@ class Scorer:
         n = len(sums)
         chunk = cache.chunk[numbers]
         if n == 1:
-            sums[0] += cache.rows[numbers, field].sum(axis=0)
-            words[0] += cache.words[numbers].sum(axis=0)
+            sums[0] += np.add.reduceat(cache.rows[numbers, field], _START, axis=0)[0]
+            words[0] += cache.words[numbers].sum(axis=0)  # counts: exact in any order
             numbers = numbers[chunk]
             owner = np.zeros(len(numbers), dtype=np.int64)
         else:
@@ -623,12 +624,7 @@ def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:
         order = np.argsort(slot, kind="stable")
         slot, values = slot[order], values[order]
     starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
-    flat = sums.reshape(-1, width)
-    if len(sums) > 1:
-        flat[slot[starts]] += np.add.reduceat(values, starts, axis=0)
-    else:
-        for start, stop in zip(starts, [*starts[1:], len(slot)], strict=True):
-            flat[slot[start]] += values[start:stop].sum(axis=0)
+    sums.reshape(-1, width)[slot[starts]] += np.add.reduceat(values, starts, axis=0)
 
 
 def _fold(keys: Ints) -> Ints:

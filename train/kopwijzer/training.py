@@ -80,20 +80,27 @@ def train(
     scorer = learning.to_scorer(pipeline, rule)
     say("fit", 1, 1)
     curve = _learning_curve(rows, truth, groups, settings, engine, say)
+    numbers = _report(measured, curve, history)
     facts = _facts(rows, truth, settings, measured, source)
-    report = _report(rows, truth, groups, measured, scorer, curve, history)
 
     def files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
-        html = page.render(report.drawn(manifest))
-        return {
-            "config.toml": settings.to_toml().encode(),
-            "report.json": (json.dumps(report.numbers, ensure_ascii=False, indent=1) + "\n").encode(
-                "utf-8", "surrogatepass"
-            ),
-            "report.html": html.encode("utf-8", "surrogatepass"),
-            "README.md": card.render(manifest, report.numbers).encode("utf-8", "surrogatepass"),
+        drawn = page.render(
+            facts=_told(manifest),
+            figures=measured.figures,
+            outcome=measured.outcomes.get(measured.honest),
+            strongest=strongest,
+            curve=curve,
+            language=str(manifest.get("language") or "en"),
+        )
+        texts = {
+            "config.toml": settings.to_toml(),
+            "report.json": json.dumps(numbers, ensure_ascii=False, indent=1) + "\n",
+            "report.html": drawn,
+            "README.md": card.render(manifest, numbers),
         }
+        return {file: text.encode("utf-8", "surrogatepass") for file, text in texts.items()}
 
+    strongest = learning.strongest_words(pipeline, rows)
     say("save", 0, 1)
     saved = versions.save(
         name,
@@ -402,6 +409,139 @@ def _learning_curve(
         )
         points.append((len(part), figures.measure(outcome, n_bootstrap=200)))
     return points
+
+
+# What is written down --------------------------------------------------------------------------
+
+
+def summary(version: versions.Version) -> list[str]:
+    """A version's figures in a few lines for people."""
+    report = json.loads(version.read("report.json"))
+    lines = [f"{version.ref}  ({version.path})"]
+    for kind, found in report["figures"].items():
+        macro = found["macro_f1"]
+        among = found.get("among_labels") or {}
+        text = f"  {kind:22} macro-F1 {_interval(macro)}"
+        if among.get("value") is not None:
+            text += f"   among the labels {_interval(among)}"
+        lines.append(text)
+    lines += [f"  {sentence}" for sentence in (report.get("promise") or {}).get("sentences", [])]
+    lines.append(f"  report: {version.path / 'report.html'}")
+    return lines
+
+
+def _interval(value: Mapping[str, Any]) -> str:
+    if value["low"] is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
+
+
+def _report(
+    measured: _Measured, curve: list[tuple[int, Figures]], history: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "honest": measured.honest,
+        "temperature": measured.temperature,
+        "figures": {kind: found.to_dict() for kind, found in measured.figures.items()},
+        "promise": measured.promise.to_dict() if measured.promise else None,
+        "learning_curve": [
+            {"n_rows": n, "macro_f1": found.to_dict()["macro_f1"]} for n, found in curve
+        ],
+    }
+    if history is not None:
+        report["search"] = dict(history)
+    return report
+
+
+def _facts(
+    rows: Sequence[Headline],
+    truth: Sequence[str],
+    settings: Settings,
+    measured: _Measured,
+    source: Any,
+) -> dict[str, Any]:
+    """What the manifest says of a version beside the model itself."""
+    honest = measured.figures.get(measured.honest)
+    found = honest.to_dict() if honest else {}
+    return {
+        "data": {
+            "source": _source_name(source),
+            "n_rows": len(rows),
+            "labels": dict(sorted(Counter(truth).items())),
+            "sources": dict(sorted(Counter(row.source or "" for row in rows).items())),
+            "fingerprint": _fingerprint(rows),
+        },
+        "figures": {
+            "split": measured.honest,
+            "macro_f1": (found.get("macro_f1") or {}).get("value"),
+            "accuracy": (found.get("accuracy") or {}).get("value"),
+        },
+        "settings": settings.model_dump(mode="json"),
+        "language": "nl" if source is None else None,
+        "written_by": {
+            "kopwijzer": _package_version(),
+            "python": platform.python_version(),
+            **{package: installed(package) for package in ("numpy", "scipy", "scikit-learn")},
+        },
+        "git_commit": _git_commit(),
+    }
+
+
+def _told(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The facts that stand at the top of the report."""
+    return {
+        "version": f"{manifest['name']} v{manifest['version']}",
+        "created": str(manifest["created"]),
+        "rows": f"{manifest['data']['n_rows']:,} of {manifest['data']['source']}",
+        "labels": ", ".join(manifest["labels"]),
+        "features": f"{manifest['n_features']:,}",
+        "written by": f"kopwijzer {manifest['written_by']['kopwijzer']}",
+    }
+
+
+def _source_name(source: Any) -> str:
+    if source is None:
+        return "football-nl"
+    return str(source) if isinstance(source, str | PathLike) else "rows in memory"
+
+
+def _fingerprint(rows: Sequence[Headline]) -> str:
+    """SHA-256 over the texts and labels, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        record = [row.headline, row.teaser, row.label, row.group, row.source, row.date]
+        digest.update(json.dumps(record).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _probes(rows: Sequence[Headline]) -> list[tuple[str, str]]:
+    """Up to 60 rows spread evenly over the data, and the edges of the domain."""
+    step = max(len(rows) // 60, 1)
+    return [(row.headline, row.teaser) for row in rows[::step][:60]] + _EDGE_PROBES
+
+
+def _package_version() -> str:
+    from kopwijzer import __version__
+
+    return __version__
+
+
+def _git_commit() -> str | None:
+    """The commit of the clone that this package runs from, if it runs from one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607  # git by its name
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 # Settings to arguments -------------------------------------------------------------------------
