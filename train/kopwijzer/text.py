@@ -100,6 +100,18 @@ class Chunks:
     characters_ptr: Ints
 
 
+_NOTHING = Chunks(
+    first=np.empty(0, dtype=np.uint64),
+    last=np.empty(0, dtype=np.uint64),
+    words=np.empty(0, dtype=np.uint32),
+    words_ptr=np.zeros(1, dtype=np.int64),
+    is_word=np.empty(0, dtype=np.bool_),
+    is_plain=np.empty(0, dtype=np.bool_),
+    characters=np.empty(0, dtype=np.uint32),
+    characters_ptr=np.zeros(1, dtype=np.int64),
+)
+
+
 def _finish(mixed: Mixed) -> Hashes:
     """The 32 best bits of a mixed hash."""
     mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX
@@ -133,6 +145,8 @@ def expand(chunks: Sequence[str], low: int = 2, high: int = 5) -> Chunks:
     >>> cut.words_ptr.tolist()  # genk, ':', the pair; then ', ik, the pair
     [0, 3, 6]
     """
+    if not chunks:
+        return _NOTHING
     with np.errstate(over="ignore"):
         return _expand(chunks, low, high)
 
