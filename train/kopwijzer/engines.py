@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kopwijzer.errors import BadSettings, MissingExtra
+from kopwijzer.errors import BadSettings, KopwijzerError, MissingExtra
 
 __all__ = ["Engine"]
 
@@ -36,43 +36,58 @@ class Engine:
             raise BadSettings(f"--workers {self.workers}: use 1 or more")
 
     def run(
-        self, what: str, say: Callable[[str, int, int], None]
+        self,
+        what: str,
+        say: Callable[[str, int, int], None],
+        shared: Sequence[Any] = (),
     ) -> Callable[[list[Any]], Iterator[Any]]:
-        """A function that runs joblib-delayed calls and yields their results in order."""
+        """A function that runs joblib-delayed calls and yields their results in order.
+
+        `shared` are arguments that many calls have: a cluster gets them once per worker.
+        """
 
         def calls(delayed: list[Any]) -> Iterator[Any]:
             say(what, 0, len(delayed))
-            for done, result in enumerate(self.map(delayed), 1):
+            for done, result in enumerate(self._map(delayed, shared), 1):
                 say(what, done, len(delayed))
                 yield result
 
         return calls
 
-    def map(self, delayed: Iterable[Any]) -> Iterator[Any]:
-        """The results of joblib-delayed calls, in order."""
+    def _map(self, delayed: list[Any], shared: Sequence[Any]) -> Iterator[Any]:
         from joblib import Parallel
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        workers = self.workers or (os.cpu_count() or 1 if self.backend != "dask" else -1)
-        if workers == 1 and self.backend in ("loky", "threading"):
+        here = self.backend in ("loky", "threading")
+        workers = self.workers or (os.cpu_count() or 1 if here else -1)
+        if here and min(workers, len(delayed)) <= 1:
             for function, args, kwargs in delayed:
                 yield function(*args, **kwargs)
             return
-        with self._backend(workers):
-            yield from Parallel(n_jobs=workers, return_as="generator")(delayed)
+        try:
+            with self._backend(shared):
+                yield from Parallel(n_jobs=workers, return_as="generator")(delayed)
+        except TerminatedWorkerError as error:
+            raise KopwijzerError(
+                "a worker process was killed, most often for want of memory; run again with fewer "
+                "--workers (what was finished is kept)"
+            ) from error
 
     @contextlib.contextmanager
-    def _backend(self, workers: int) -> Iterator[None]:
+    def _backend(self, shared: Sequence[Any]) -> Iterator[None]:
         from joblib import parallel_config
 
         if self.backend == "dask":
-            with self._dask() as client, parallel_config("dask", client=client):
-                yield
+            with self._dask() as client:
+                scatter = list(shared) or None
+                with parallel_config("dask", client=client, scatter=scatter):
+                    yield
         elif self.backend == "ray":
             self._ray()
             with parallel_config("ray"):
                 yield
         else:
-            with parallel_config(self.backend, n_jobs=workers):
+            with parallel_config(self.backend):
                 yield
 
     @contextlib.contextmanager

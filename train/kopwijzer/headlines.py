@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 
 from kopwijzer.errors import BadRows, BadSource, KopwijzerError
 
-__all__ = ["FORMATS", "Columns", "Headline", "read"]
+__all__ = ["FORMATS", "Columns", "Headline", "check", "read"]
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "rss", "html", "page", "lines", "dataset")
 
@@ -155,18 +155,31 @@ def read(
             if on_fault is not None:
                 on_fault(sentence)
             if on_bad_row == "keep":
-                yield Headline(
-                    headline=_text_or_empty(fault.row.get(columns.headline)),
-                    teaser=_text_or_empty(fault.row.get(columns.teaser)),
-                    extra=fault.row,
-                    where=where,
-                    error=sentence,
-                )
+                yield _kept(fault, columns, where)
     if faults:
         raise BadRows(_name(source), faults)
 
 
 # Checking --------------------------------------------------------------------------------------
+
+
+def check(row: Mapping[str, Any], columns: Columns, where: str) -> Headline:
+    """A row as a `Headline`; one that cannot be used has the sentence in `error`."""
+    try:
+        return _checked(row, columns, where, None, False)
+    except _Fault as fault:
+        return _kept(fault, columns, where)
+
+
+def _kept(fault: _Fault, columns: Columns, where: str) -> Headline:
+    """The error record of a fault: what could be read of it, and the sentence."""
+    return Headline(
+        headline=_text_or_empty(fault.row.get(columns.headline)),
+        teaser=_text_or_empty(fault.row.get(columns.teaser)),
+        extra=fault.row,
+        where=where,
+        error=f"{where}: {fault}",
+    )
 
 
 def _checked(

@@ -196,7 +196,7 @@ class _Counts:
     ) -> sp.csr_matrix:
         """Counts (n, width): hash number j counts in column ``place[j]`` where ``hit[j]``."""
         chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
-        if not hit.all():
+        if len(place) != width or not hit.all():  # else each hash is its own column already
             chunks = _columns(chunks, np.where(hit, place, -1), width)
         counted = self._field(block) @ chunks
         owner, column = self._loose(block)
@@ -321,11 +321,6 @@ def fit_pipeline(
     features.dtype = np.float64  # from here on it serves predictions, which want every digit
     classifier.coef_ = classifier.coef_.astype(np.float64)
     classifier.intercept_ = classifier.intercept_.astype(np.float64)
-    if len(classifier.classes_) == 2:
-        # Two labels: scikit-learn keeps one row, for the second. Two opposite halves decide alike
-        # under the softmax, and every later step sees one row for each label.
-        classifier.coef_ = np.vstack([-classifier.coef_, classifier.coef_]) / 2
-        classifier.intercept_ = np.concatenate([-classifier.intercept_, classifier.intercept_]) / 2
     return Pipeline([("features", features), ("classifier", classifier)])
 
 
@@ -502,9 +497,10 @@ def settle(
     classifier = pipeline["classifier"]
     shift = dict(prior_shift or {})
     classifier.coef_ = classifier.coef_ / temperature
-    classifier.intercept_ = classifier.intercept_ / temperature + np.array(
-        [shift.get(str(label), 0.0) for label in classifier.classes_]
-    )
+    moved = np.array([shift.get(str(label), 0.0) for label in classifier.classes_])
+    if len(classifier.intercept_) == 1:  # two labels: scikit-learn keeps the log-odds of the second
+        moved = moved[1:] - moved[:1]
+    classifier.intercept_ = classifier.intercept_ / temperature + moved
     if round_to_bytes:
         scale = _scale(classifier.coef_)
         classifier.coef_ = np.rint(classifier.coef_ / scale[:, None]) * scale[:, None]
@@ -514,12 +510,17 @@ def settle(
 def to_scorer(pipeline: Pipeline, abstention: Abstention | None = None) -> Scorer:
     """The same model as arrays; it scores as the pipeline's ``predict_proba`` does."""
     features, classifier = pipeline["features"], pipeline["classifier"]
-    scale = _scale(classifier.coef_)
-    levels = np.rint(classifier.coef_ / scale[:, None])
-    if np.allclose(levels * scale[:, None], classifier.coef_, rtol=0, atol=1e-12):
+    weight, intercept = classifier.coef_, classifier.intercept_.astype(np.float64)
+    if len(weight) == 1:
+        # Two labels: one row, for the second. Two opposite halves are the same under a softmax.
+        weight = np.vstack([-weight, weight]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    scale = _scale(weight)
+    levels = np.rint(weight / scale[:, None])
+    if np.allclose(levels * scale[:, None], weight, rtol=0, atol=1e-12):
         coef: Any = levels.T.astype(np.int8)
     else:
-        coef, scale = classifier.coef_.T.astype(np.float32), np.ones(len(scale))
+        coef, scale = weight.T.astype(np.float32), np.ones(len(scale))
     small = features.n_documents_ < 1 << 16
     weights = Weights(
         hashes=features.hashes_.astype(np.uint32),
@@ -527,7 +528,7 @@ def to_scorer(pipeline: Pipeline, abstention: Abstention | None = None) -> Score
         df=features.df_.astype(np.uint16 if small else np.uint32),
         coef=np.ascontiguousarray(coef),
         scale=scale,
-        intercept=classifier.intercept_.astype(np.float64),
+        intercept=intercept,
         n_documents=int(features.n_documents_),
     )
     return Scorer(

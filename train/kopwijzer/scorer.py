@@ -14,7 +14,6 @@ and the rows of chunks seen before are kept: that is what makes scoring fast.
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +30,12 @@ Ints = npt.NDArray[np.int64]
 Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
 
 _BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
+_SIGNS = 1 << 18  # and signs: expanding one takes some 200 bytes for the moment
 _START = np.zeros(1, dtype=np.int64)
 _SIGNAL = "\x1e"  # opens a signal among the chunks; white space to `str.split`
 _CACHE_BYTES = 96 << 20  # rows of chunks kept before the scorer starts a new cache
+_LARGEST = 1e30  # of an intercept or a scale: sums of such numbers are numbers yet
+_IDF_TABLE = 1 << 20  # document frequencies up to which idf is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,11 @@ class Weights:
             and self.coef.shape == (n, n_labels)
             and self.scale.shape == self.intercept.shape == (n_labels,)
             and self.n_documents > 0
-            and bool(np.isfinite(self.scale).all() and np.isfinite(self.intercept).all())
         )
         if not sane:
             raise BadVersion("the arrays of the model do not fit each other")
+        if not ((np.abs(self.scale) < _LARGEST) & (np.abs(self.intercept) < _LARGEST)).all():
+            raise BadVersion("the model holds scales or intercepts that are not numbers")
         if self.coef.dtype.kind == "f" and not np.isfinite(self.coef).all():
             raise BadVersion("the model holds coefficients that are not numbers")
         rising = np.diff(self.hashes.astype(np.int64)) > 0
@@ -192,6 +195,8 @@ class Scorer:
             [n for n in words if self.blocks[n].high > 1 and self.blocks[n].reads(field)]
             for field in (0, 1)
         ]
+        #: The blocks that tell whether a word is known: of those that read most, if there are any.
+        self._knows = [n for n in words if self.blocks[n].field == "both"] or words
         self._signals = tuple({s: None for block in self.blocks for s in block.signals})
         self._lock = threading.Lock()
         self._cache = _Cache(len(self.blocks), len(labels))
@@ -300,20 +305,28 @@ class Scorer:
         # A number past the rows is one that another thread is adding just now.
         if min(numbers) < 0 or max(numbers) >= len(cache.rows):
             with self._lock:
-                cache = self._cache
-                if cache.bytes > _CACHE_BYTES:
-                    cache = self._cache = _Cache(len(self.blocks), len(self._labels))
-                fresh = [chunk for chunk in dict.fromkeys(flat) if chunk not in cache.numbers]
-                told = [piece for piece in fresh if piece[0] == _SIGNAL]
-                chunks = [piece for piece in fresh if piece[0] != _SIGNAL]
-                if chunks:
-                    cache = cache.grown(chunks, *self._chunk_rows(chunks))
-                if told:
-                    rows = self._signal_rows([signal[1:] for signal in told])
-                    cache = cache.grown(told, rows)
-                self._cache = cache
+                try:
+                    cache = self._cache
+                    if cache.bytes > _CACHE_BYTES:
+                        cache = _Cache(len(self.blocks), len(self._labels))
+                    cache = self._cache = self._grown(cache, flat)
+                except BaseException:
+                    # Numbers without rows may be left behind: nobody may take them for others.
+                    self._cache = _Cache(len(self.blocks), len(self._labels))
+                    raise
             numbers = [cache.numbers[chunk] for chunk in flat]
         return np.array(numbers, dtype=np.int64), cache
+
+    def _grown(self, cache: "_Cache", flat: Iterable[str]) -> "_Cache":
+        """The cache with every chunk and signal of `flat` in it."""
+        fresh = [piece for piece in dict.fromkeys(flat) if piece not in cache.numbers]
+        told = [piece for piece in fresh if piece[0] == _SIGNAL]
+        chunks = [piece for piece in fresh if piece[0] != _SIGNAL]
+        if chunks:
+            cache = cache.grown(chunks, *self._chunk_rows(chunks))
+        if told:
+            cache = cache.grown(told, self._signal_rows([signal[1:] for signal in told]))
+        return cache
 
     def _signal_rows(self, told: Sequence[str]) -> Floats:
         """The rows (n, 2, n_blocks, n_labels + 1) of new signals, in the headline's half."""
@@ -342,10 +355,11 @@ class Scorer:
             owners.append(word_owner if plain else gram_owner)
             keys.append(_keys(cut.words if plain else cut.characters, number))
         owner, place = np.concatenate(owners), self._table.find(np.concatenate(keys))
-        known = np.zeros(len(cut.words), dtype=np.bool_)
+        # A model without words cannot tell which it knows: it takes all for known.
+        known = np.full(len(cut.words), not self._knows)
         start = 0
-        for key, block in zip(keys, self.blocks, strict=True):
-            if block.kind == "words" and block.field == "both":
+        for number, key in enumerate(keys):
+            if number in self._knows:
                 known |= place[start : start + len(key)] >= 0
             start += len(key)
         for column, which in ((0, cut.is_word), (2, cut.is_plain)):
@@ -503,10 +517,14 @@ class _Table:
         sizes = np.diff(weights.block_ptr)
         self._block = np.repeat(np.arange(len(sizes)), sizes)
         self._keys: Ints = weights.hashes.astype(np.int64) | (self._block << 32)
-        self._df, self._coef, self._scale = weights.df, weights.coef, weights.scale
+        self._df: npt.NDArray[np.integer] = weights.df
+        self._coef, self._scale = weights.coef, weights.scale
         # idf by document frequency: a look-up is cheaper than a logarithm.
         top = int(weights.df.max()) if len(weights.df) else 0
-        self._idf = np.log((1 + weights.n_documents) / (1 + np.arange(top + 1))) + 1
+        every: npt.NDArray[Any] = np.arange(top + 1)
+        if top > _IDF_TABLE:
+            every, self._df = np.unique(weights.df, return_inverse=True)
+        self._idf = np.log((1 + weights.n_documents) / (1 + every.astype(np.float64))) + 1
         self._may: npt.NDArray[np.bool_] | None = None
 
     def find(self, keys: Ints) -> Ints:
@@ -565,6 +583,7 @@ class _Cache:
 
     def __init__(self, n_blocks: int, n_labels: int) -> None:
         self.numbers: dict[str, int] = {}
+        self.text_bytes = 0
         self.rows = np.zeros((0, 2, n_blocks, n_labels + 1))
         self.words = np.zeros((0, 4))
         self.first = np.zeros(0, dtype=np.uint64)
@@ -580,7 +599,7 @@ class _Cache:
 
     @property
     def bytes(self) -> int:
-        return len(self.numbers) * (self.rows.strides[0] + 200)
+        return len(self.numbers) * (self.rows.strides[0] + 200) + self.text_bytes
 
     def grown(
         self,
@@ -610,6 +629,7 @@ class _Cache:
             store.append(array)
         grown._store = tuple(store)
         grown.rows, grown.words, grown.first, grown.last, grown.chunk = (a[:new] for a in store)
+        grown.text_bytes = self.text_bytes + 4 * sum(map(len, pieces))
         # The dictionary is shared with the old cache, whose holders ignore numbers they lack.
         grown.numbers = self.numbers
         grown.numbers.update(zip(pieces, range(old, new), strict=True))
@@ -650,18 +670,30 @@ def _batches(
     rows: Iterable[Headline | Mapping[str, Any]],
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Headlines and teasers, a batch at a time."""
-    stream = iter(rows)
-    done = 0
-    while batch := list(islice(stream, _BATCH)):
-        headlines, teasers = [], []
-        for place, row in enumerate(batch, done + 1):
-            if isinstance(row, Headline):
-                headline, teaser = row.headline, row.teaser
-            else:
-                headline, teaser = row.get("headline"), row.get("teaser") or ""
-            if not isinstance(headline, str) or not isinstance(teaser, str):
-                raise BadRows("rows", [f"row {place}: headline {headline!r} is not text"])
-            headlines.append(headline)
-            teasers.append(teaser)
+    headlines: list[str] = []
+    teasers: list[str] = []
+    signs = 0
+    for place, row in enumerate(rows, 1):
+        headline, teaser = _texts(row, place)
+        headlines.append(headline)
+        teasers.append(teaser)
+        signs += len(headline) + len(teaser)
+        if len(headlines) == _BATCH or signs >= _SIGNS:
+            yield headlines, teasers
+            headlines, teasers, signs = [], [], 0
+    if headlines:
         yield headlines, teasers
-        done += len(batch)
+
+
+def _texts(row: Headline | Mapping[str, Any], place: int) -> tuple[str, str]:
+    """The headline and the teaser of one row; `place` is its number for the message."""
+    if isinstance(row, Headline):
+        headline, teaser = row.headline, row.teaser
+    elif isinstance(row, Mapping):
+        headline, teaser = row.get("headline"), row.get("teaser") or ""
+    else:
+        raise BadRows("rows", [f"row {place}: {row!r:.60} is no mapping with a headline in it"])
+    for name, text in (("headline", headline), ("teaser", teaser)):
+        if not isinstance(text, str):
+            raise BadRows("rows", [f"row {place}: {name} {text!r:.60} is not text"])
+    return headline, teaser
