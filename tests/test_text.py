@@ -5,10 +5,10 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from conftest import ODD, anything, chunks, headlines
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from conftest import ODD, anything, chunks, headlines
 from kopwijzer.text import (
     SIGNALS,
     Block,
@@ -55,10 +55,8 @@ def _word(text: str) -> int:
 
 
 def _gram(text: str) -> int:
-    first, *rest = text.replace(" ", "\n")
-    mixed = _mixed(first) + sum(
-        _mixed(sign) * pow(_BASE, place, 1 << 64) for place, sign in enumerate(rest, 1)
-    )
+    signs = text.replace(" ", "\n")
+    mixed = sum(_mixed(sign) * pow(_BASE, place, 1 << 64) for place, sign in enumerate(signs))
     return _finish(mixed + _GRAM * len(text))
 
 

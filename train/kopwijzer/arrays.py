@@ -61,7 +61,7 @@ def unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
 
 
 def _unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
-    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    stream: Any = io.BytesIO(data) if isinstance(data, bytes) else data
     arrays: dict[str, Array] = {}
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()

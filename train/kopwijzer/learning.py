@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from kopwijzer.errors import BadRows
 from kopwijzer.headlines import Headline
 from kopwijzer.scorer import Abstention, Scorer, Weights
 from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes, signals, spell
@@ -25,8 +26,10 @@ from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes,
 __all__ = [
     "Fold",
     "HeadlineVectorizer",
+    "Split",
     "cross_predict",
     "fit_pipeline",
+    "fold_calls",
     "fit_temperature",
     "name_features",
     "settle",
@@ -70,12 +73,17 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.blocks = blocks
         self.dtype = dtype
 
-    def fit(self, X: Iterable[Any], y: Any = None) -> Self:
+    def fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's)
         """Learn which features to keep, and their document frequencies."""
         self._learn(_Counts(X, self.blocks), matrices=False)
         return self
 
-    def fit_transform(self, X: Iterable[Any], y: Any = None, **_: Any) -> sp.csr_matrix:
+    def fit_transform(
+        self,
+        X: Iterable[Any],
+        y: Any = None,  # noqa: ARG002 (scikit-learn's)
+        **_: Any,
+    ) -> sp.csr_matrix:
         """`fit` and `transform` in one pass over the texts."""
         counts = _Counts(X, self.blocks)
         return self._weigh(counts, self._learn(counts, matrices=True))
@@ -95,7 +103,10 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             parts.append((np.where(hit, place, -1), counts.matrix(block, place, hit, len(table))))
         return self._weigh(counts, parts)
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+    def get_feature_names_out(
+        self,
+        input_features: Any = None,  # noqa: ARG002 (scikit-learn's)
+    ) -> npt.NDArray[np.object_]:
         """Names of the columns: block and hash, as "words:8f3a01c2"."""
         check_is_fitted(self, "hashes_")
         sizes = np.diff(self.block_ptr_)
@@ -139,9 +150,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     (values.astype(self.dtype), matrix.indices, matrix.indptr), matrix.shape
                 )
             )
-        stacked = sp.hstack(done, format="csr") if len(done) > 1 else done[0]
-        stacked.sort_indices()
-        return stacked
+        return sp.hstack(done, format="csr") if len(done) > 1 else done[0]
 
 
 class _Counts:
@@ -198,7 +207,7 @@ class _Counts:
         chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
         if len(place) != width or not hit.all():  # else each hash is its own column already
             chunks = _columns(chunks, np.where(hit, place, -1), width)
-        counted = self._field(block) @ chunks
+        counted: sp.csr_matrix = self._field(block) @ chunks
         owner, column = self._loose(block)
         if len(owner):
             use = hit[column]
@@ -302,11 +311,18 @@ def fit_pipeline(
 
     Raises
     ------
+    BadRows
+        The rows have nothing in common that could be learned.
     ValueError
         Fewer than two labels.
     """
     features = HeadlineVectorizer(tuple(blocks), dtype=np.float32)
     matrix = features.fit_transform(rows)
+    if not matrix.shape[1]:
+        raise BadRows(
+            "the rows",
+            ["no word or n-gram stands in enough of them to be learned (min_df, max_df)"],
+        )
     classifier = LogisticRegression(
         C=C,
         solver="saga",
@@ -348,10 +364,19 @@ def cross_predict(
 
     `learning` goes to `fit_pipeline`; `run` runs a list of joblib-delayed calls in order.
     """
+    results = run(fold_calls(rows, labels, splits, **learning))
+    for (_, test), result in zip(splits, results, strict=True):
+        yield Fold(test, *result)
+
+
+def fold_calls(
+    rows: Sequence[Headline], labels: Sequence[str], splits: Sequence[Split], **learning: Any
+) -> list[Any]:
+    """A joblib-delayed call for each split; its result is what `Fold` holds beside `test`."""
     from joblib import delayed
 
     names = sorted(set(labels))
-    calls = [
+    return [
         delayed(_fold)(
             [rows[i] for i in train],
             [labels[i] for i in train],
@@ -361,8 +386,6 @@ def cross_predict(
         )
         for train, test in splits
     ]
-    for (_, test), (decision, known, words) in zip(splits, run(calls), strict=True):
-        yield Fold(test, decision, known, words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -174,7 +174,7 @@ def _told(told: Explanation, wide: int) -> Iterator[str]:
     rest = told.contributions[15:]
     yield f"{indent}why {told.label} ({told.decision:+.3f}):\n"
     for c in told.contributions[:15]:
-        yield f"{indent}{c.value:+.3f}  {c.text.replace(' ', '␣') if c.block else c.text}  ({c.block})\n"
+        yield f"{indent}{c.value:+.3f}  {c.text.replace(' ', '␣')}  ({c.block})\n"
     if rest:
         yield f"{indent}{sum(c.value for c in rest):+.3f}  {len(rest)} smaller pieces\n"
     yield f"{indent}{told.intercept:+.3f}  the intercept\n"

@@ -371,13 +371,13 @@ class Scorer:
             values = self._table.rows(place)
             values[:, :-1] *= count[:, None]
             values[:, -1] *= count * count
-            number = self._table.block(place)
-            new = (who[1:] != who[:-1]) | (number[1:] != number[:-1])
+            group = self._table.block(place)
+            new = (who[1:] != who[:-1]) | (group[1:] != group[:-1])
             starts = np.flatnonzero(np.append(True, new))
             total = np.add.reduceat(values, starts, axis=0)
             for field in (0, 1):
-                reads = np.array([block.reads(field) for block in self.blocks])[number[starts]]
-                rows[who[starts][reads], field, number[starts][reads]] = total[reads]
+                reads = np.array([block.reads(field) for block in self.blocks])[group[starts]]
+                rows[who[starts][reads], field, group[starts][reads]] = total[reads]
         return rows, words, cut
 
     def _add_field(
@@ -667,14 +667,28 @@ def _softmax(decision: Floats) -> Floats:
 
 
 def _batches(
-    rows: Iterable[Headline | Mapping[str, Any]],
+    rows: Iterable[Any],
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Headlines and teasers, a batch at a time."""
     headlines: list[str] = []
     teasers: list[str] = []
     signs = 0
+    headline: Any
+    teaser: Any
+    found: Any
     for place, row in enumerate(rows, 1):
-        headline, teaser = _texts(row, place)
+        if isinstance(row, Headline):
+            headline, teaser = row.headline, row.teaser
+        elif isinstance(row, Mapping):
+            headline, teaser = row.get("headline"), row.get("teaser") or ""
+        else:
+            fault = f"row {place}: {row!r:.60} is no mapping with a headline in it"
+            raise BadRows("rows", [fault])
+        if not isinstance(headline, str) or not isinstance(teaser, str):
+            name, found = "headline", headline
+            if isinstance(headline, str):
+                name, found = "teaser", teaser
+            raise BadRows("rows", [f"row {place}: {name} {found!r:.60} is not text"])
         headlines.append(headline)
         teasers.append(teaser)
         signs += len(headline) + len(teaser)
@@ -683,17 +697,3 @@ def _batches(
             headlines, teasers, signs = [], [], 0
     if headlines:
         yield headlines, teasers
-
-
-def _texts(row: Headline | Mapping[str, Any], place: int) -> tuple[str, str]:
-    """The headline and the teaser of one row; `place` is its number for the message."""
-    if isinstance(row, Headline):
-        headline, teaser = row.headline, row.teaser
-    elif isinstance(row, Mapping):
-        headline, teaser = row.get("headline"), row.get("teaser") or ""
-    else:
-        raise BadRows("rows", [f"row {place}: {row!r:.60} is no mapping with a headline in it"])
-    for name, text in (("headline", headline), ("teaser", teaser)):
-        if not isinstance(text, str):
-            raise BadRows("rows", [f"row {place}: {name} {text!r:.60} is not text"])
-    return headline, teaser

@@ -235,7 +235,9 @@ def _pointers(counts: npt.NDArray[np.integer]) -> Ints:
 
 
 def _pair(left: Mixed, right: Mixed) -> Hashes:
-    return _finish(left * _STEP + (right ^ (right >> np.uint64(31))) * _BASE + _PAIR)
+    first: Mixed = left * _STEP
+    second: Mixed = (right ^ (right >> np.uint64(31))) * _BASE
+    return _finish(first + second + _PAIR)
 
 
 def pair_hashes(left: Mixed, right: Mixed) -> Hashes:

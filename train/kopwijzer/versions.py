@@ -311,7 +311,15 @@ def _scorer(version: Version) -> Scorer:
         raise BadVersion("holds arrays of other kinds than a scorer has")
     rule = manifest["abstention"]
     return Scorer(
-        Weights(**{**arrays, "n_documents": int(arrays["n_documents"])}),
+        Weights(
+            hashes=arrays["hashes"],
+            block_ptr=arrays["block_ptr"],
+            df=arrays["df"],
+            coef=arrays["coef"],
+            scale=arrays["scale"],
+            intercept=arrays["intercept"],
+            n_documents=int(arrays["n_documents"]),
+        ),
         labels=manifest["labels"],
         blocks=[Block(**{**b, "signals": tuple(b["signals"])}) for b in manifest["blocks"]],
         abstention=Abstention(rule["label"], rule["thresholds"], rule["min_known_share"]),
