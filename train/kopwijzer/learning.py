@@ -21,7 +21,16 @@ from sklearn.utils.validation import check_is_fitted
 from kopwijzer.errors import BadRows
 from kopwijzer.headlines import Headline
 from kopwijzer.scorer import Abstention, Scorer, Weights
-from kopwijzer.text import Block, Documents, expand, pair_hashes, signal_hashes, signals, spell
+from kopwijzer.text import (
+    Block,
+    Documents,
+    expand,
+    gram_sizes,
+    pair_hashes,
+    signal_hashes,
+    signals,
+    spell,
+)
 
 __all__ = [
     "Fold",
@@ -29,8 +38,8 @@ __all__ = [
     "Split",
     "cross_predict",
     "fit_pipeline",
-    "fold_calls",
     "fit_temperature",
+    "fold_calls",
     "name_features",
     "settle",
     "strongest_words",
@@ -72,6 +81,13 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.blocks = blocks
         self.dtype = dtype
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn should know: the input is text."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
 
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's)
         """Learn which features to keep, and their document frequencies."""
@@ -160,8 +176,7 @@ class _Counts:
         headlines, teasers = _texts(X)
         self.n = len(headlines)
         documents = Documents.cut(headlines, teasers)
-        sizes = {(b.low, b.high) for b in blocks if b.kind == "characters"}
-        cut = expand(documents.chunks, *(sizes.pop() if sizes else (2, 2)))
+        cut = expand(documents.chunks, *gram_sizes(blocks))
         n_chunks = len(documents.chunks)
         self._fields = [
             sp.csr_matrix(
@@ -258,15 +273,19 @@ class _Counts:
 
 def _texts(X: Iterable[Any]) -> tuple[list[str], list[str]]:
     headlines, teasers = [], []
-    for row in X:
+    headline: Any
+    teaser: Any
+    for place, row in enumerate(X, 1):
         if isinstance(row, Headline):
             headline, teaser = row.headline, row.teaser
         elif isinstance(row, Mapping):
-            headline, teaser = row["headline"], row.get("teaser") or ""
+            headline, teaser = row.get("headline"), row.get("teaser") or ""
         elif isinstance(row, str):
             headline, teaser = row, ""
         else:
-            headline, teaser = row
+            headline, teaser = row if isinstance(row, Sequence) and len(row) == 2 else (row, "")
+        if not isinstance(headline, str) or not isinstance(teaser, str):
+            raise BadRows("rows", [f"row {place}: {row!r:.60} is no headline with a teaser"])
         headlines.append(headline)
         teasers.append(teaser)
     return headlines, teasers
@@ -488,7 +507,7 @@ def strongest_words(
         if block.kind == "words"
     ]
     places = np.concatenate(own) if own else np.empty(0, dtype=np.int64)
-    pull = classifier.coef_[:, places] * features.idf_[places]
+    pull = _by_label(classifier)[0][:, places] * features.idf_[places]
     best = np.argsort(-pull, axis=1, kind="stable")[:, : 2 * n]
     wanted = np.unique(features.hashes_[places[best].ravel()])
     names = name_features(rows, wanted, features.blocks)
@@ -533,11 +552,7 @@ def settle(
 def to_scorer(pipeline: Pipeline, abstention: Abstention | None = None) -> Scorer:
     """The same model as arrays; it scores as the pipeline's ``predict_proba`` does."""
     features, classifier = pipeline["features"], pipeline["classifier"]
-    weight, intercept = classifier.coef_, classifier.intercept_.astype(np.float64)
-    if len(weight) == 1:
-        # Two labels: one row, for the second. Two opposite halves are the same under a softmax.
-        weight = np.vstack([-weight, weight]) / 2
-        intercept = np.concatenate([-intercept, intercept]) / 2
+    weight, intercept = _by_label(classifier)
     scale = _scale(weight)
     levels = np.rint(weight / scale[:, None])
     if np.allclose(levels * scale[:, None], weight, rtol=0, atol=1e-12):
@@ -560,6 +575,17 @@ def to_scorer(pipeline: Pipeline, abstention: Abstention | None = None) -> Score
         blocks=features.blocks,
         abstention=abstention,
     )
+
+
+def _by_label(classifier: LogisticRegression) -> tuple[Floats, Floats]:
+    """Coefficients (n_labels, n_features) and intercepts (n_labels,) for a softmax.
+
+    Of two labels scikit-learn keeps one row, for the second: two opposite halves decide alike.
+    """
+    coef, intercept = classifier.coef_, classifier.intercept_.astype(np.float64)
+    if len(coef) > 1:
+        return coef, intercept
+    return np.vstack([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
 
 
 def _scale(coef: Floats) -> Floats:

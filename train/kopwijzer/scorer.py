@@ -21,7 +21,16 @@ import numpy.typing as npt
 
 from kopwijzer.errors import BadRows, BadSettings, BadVersion
 from kopwijzer.headlines import Headline
-from kopwijzer.text import Block, Chunks, expand, pair_hashes, signal_hashes, signals, spell
+from kopwijzer.text import (
+    Block,
+    Chunks,
+    expand,
+    gram_sizes,
+    pair_hashes,
+    signal_hashes,
+    signals,
+    spell,
+)
 
 __all__ = ["Abstention", "Contribution", "Explanation", "Prediction", "Scorer", "Weights"]
 
@@ -187,7 +196,7 @@ class Scorer:
         if unknown:
             raise BadSettings(f"a threshold is set for the unknown label {min(unknown)!r}")
         self._weight = np.array([block.weight for block in self.blocks])
-        self._chars = _sizes(self.blocks)
+        self._chars = gram_sizes(self.blocks)
         self._table = _Table(weights)
         words = [n for n, block in enumerate(self.blocks) if block.kind == "words"]
         #: For each field, the blocks that take pairs across chunks from it.
@@ -650,14 +659,6 @@ def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:
 def _fold(keys: Ints) -> Ints:
     """Twenty bits of a key."""
     return ((keys >> 12) ^ (keys >> 29)) & 0xFFFFF
-
-
-def _sizes(blocks: Sequence[Block]) -> tuple[int, int]:
-    """The n-gram sizes that serve every character block."""
-    sizes = {(block.low, block.high) for block in blocks if block.kind == "characters"}
-    if len(sizes) > 1:
-        raise BadSettings("all character blocks must use the same n-gram sizes")
-    return sizes.pop() if sizes else (2, 2)
 
 
 def _softmax(decision: Floats) -> Floats:

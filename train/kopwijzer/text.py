@@ -29,12 +29,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from kopwijzer.errors import BadSettings
+
 __all__ = [
     "SIGNALS",
     "Block",
     "Chunks",
     "Documents",
     "expand",
+    "gram_sizes",
     "pair_hashes",
     "signal_hashes",
     "signals",
@@ -78,6 +81,20 @@ class Block:
     def reads(self, field: int) -> bool:
         """Whether the block reads field 0 (headline) or 1 (teaser)."""
         return self.field == "both" or self.field == ("headline", "teaser")[field]
+
+
+def gram_sizes(blocks: Iterable[Block]) -> tuple[int, int]:
+    """The n-gram sizes that serve every character block.
+
+    Raises
+    ------
+    BadSettings
+        Two blocks want different ones.
+    """
+    sizes = {(block.low, block.high) for block in blocks if block.kind == "characters"}
+    if len(sizes) > 1:
+        raise BadSettings("all character blocks must use the same n-gram sizes")
+    return sizes.pop() if sizes else (2, 2)
 
 
 @dataclass(frozen=True, slots=True)
