@@ -8,6 +8,7 @@ zip or an .npy can hold is refused: compression (bombs), objects (pickles), othe
 import io
 import math
 import mmap
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +24,14 @@ Array = npt.NDArray[Any]
 
 _ALIGN = 64
 _HEADER = 30  # bytes of a zip member's fixed header (APPNOTE 4.3.7)
-_NPY_HEADER = 4096  # bytes in which an .npy header of plain numbers ends
-_DTYPES = frozenset(["|i1", "<f4", "<f8", "<u2", "<u4", "<i8"])
+_END = 22  # bytes of a zip's last record where it holds no comment (APPNOTE 4.3.16)
+_DIRECTORY = 1 << 16  # bytes that the directory of a few members never needs
+#: An .npy header (NEP 1) as `pack` writes it: matched, and not evaluated as Python.
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<size>..)\{'descr': '(?P<dtype>\|i1|<f4|<f8|<u2|<u4|<i8)', "
+    rb"'fortran_order': False, 'shape': \((?P<shape>(?:[0-9]{1,15}, ?)*[0-9]{0,15})\), \} *\n",
+    re.DOTALL,
+)
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
@@ -61,6 +68,11 @@ def unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
 
 
 def _unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
+    end = data[-_END:]
+    if end[:4] != b"PK\5\6" or data[-_END - 20 : -_END - 16] == b"PK\6\7":
+        raise ValueError("no plain zip file")
+    if int.from_bytes(end[12:16], "little") > _DIRECTORY:
+        raise ValueError("too many members")
     stream: Any = io.BytesIO(data) if isinstance(data, bytes) else data
     arrays: dict[str, Array] = {}
     with zipfile.ZipFile(stream) as archive:
@@ -76,14 +88,14 @@ def _unpack(data: bytes | mmap.mmap, names: frozenset[str]) -> dict[str, Array]:
             name_size = int.from_bytes(data[here + 26 : here + 28], "little")
             extra_size = int.from_bytes(data[here + 28 : here + 30], "little")
             start = here + _HEADER + name_size + extra_size
-            content = io.BytesIO(data[start : start + min(member.file_size, _NPY_HEADER)])
-            version = np.lib.format.read_magic(content)
-            if version != (1, 0):
-                raise ValueError(f"{member.filename} is of .npy version {version}")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-            header = content.tell()
-            if dtype.str not in _DTYPES or fortran:
-                raise ValueError(f"{member.filename} holds {dtype.str}")
+            found = _NPY.match(data[start : start + min(member.file_size, 256)])
+            if found is None:
+                raise ValueError(f"{member.filename} holds other things than plain numbers")
+            header = found.end()
+            dtype = np.dtype(found["dtype"].decode())
+            shape = tuple(int(size) for size in found["shape"].replace(b",", b" ").split())
+            if header != 10 + int.from_bytes(found["size"], "little"):
+                raise ValueError(f"{member.filename} lies about its header")
             count = math.prod(shape)
             if count * dtype.itemsize != member.file_size - header:
                 raise ValueError(f"{member.filename} has another size than its shape says")

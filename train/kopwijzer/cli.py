@@ -136,6 +136,9 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", help="Address of a Dask scheduler or Ray cluster that runs."),
 ]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="name, name@alias, name@latest or name@v3.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
@@ -194,9 +197,7 @@ def predict(
     teaser: Annotated[
         str | None, typer.Option("--teaser", help="Teaser of a headline; for a source, its column.")
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", help="name, name@alias, name@latest or name@v3.")
-    ] = "football-nl@champion",
+    model: ModelOption = "football-nl@champion",
     models: ModelsOption = None,
     format_: Annotated[
         str | None,
@@ -273,6 +274,125 @@ def predict(
         raise typer.Exit(3)
 
 
+@app.command()
+def evaluate(
+    source: Annotated[str, typer.Argument(help="Labelled rows.")],
+    model: ModelOption = "football-nl@champion",
+    models: ModelsOption = None,
+    html: Annotated[str | None, typer.Option("--html", help="Write the report page here.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
+    headline: HeadlineOption = None,
+    teaser: TeaserOption = None,
+    label: LabelOption = None,
+    input_format: FormatOption = None,
+) -> None:
+    """Measure a version on labelled rows that it has not seen."""
+    from kopwijzer import training, versions
+
+    version = versions.find(model, models)
+    rows = _labelled_rows(source, headline, teaser, label, input_format)
+    outcome, found = training.evaluate(version.scorer(), rows)
+    if html is not None:
+        _write_page(html, training.evaluation_page(version, source, outcome, found))
+    if json_:
+        import json
+
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    else:
+        for line in training.table(found):
+            typer.echo(line)
+
+
+@app.command()
+def check(
+    source: Annotated[str, typer.Argument(help="Rows to check.")],
+    against: Annotated[
+        str | None, typer.Option("--against", help="Training rows that must not leak into it.")
+    ] = None,
+    csv_: Annotated[str | None, typer.Option("--csv", help="Write every finding here.")] = None,
+    headline: HeadlineOption = None,
+    teaser: TeaserOption = None,
+    label: LabelOption = None,
+    input_format: FormatOption = None,
+    backend: BackendOption = "loky",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Look for duplicates, likely label errors, leakage and broken text in rows."""
+    from kopwijzer import training
+    from kopwijzer.check import table, to_csv
+
+    rows = _labelled_rows(source, headline, teaser, label, input_format, labelled=False)
+    other = (
+        _labelled_rows(against, headline, teaser, label, input_format, labelled=False)
+        if against is not None
+        else None
+    )
+    with _progress(quiet) as progress:
+        findings = training.check_rows(
+            rows, other, engine=_engine(backend, workers, scheduler), progress=progress
+        )
+    if csv_ is not None:
+        _write_page(csv_, to_csv(findings))
+    typer.echo(table(findings, len(rows)))
+
+
+@app.command()
+def search(
+    source: Annotated[
+        str | None, typer.Argument(help="Labelled rows [the shipped corpus football-nl].")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="Plan of the search [the shipped search.toml].")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Settings file to start from [the shipped one].")
+    ] = None,
+    set_: SetOption = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "football-nl",
+    models: ModelsOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", help="File of finished trials [MODELS/NAME/search.jsonl]."),
+    ] = None,
+    backend: BackendOption = "loky",
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the best settings in a space, train with them, and save a version."""
+    from kopwijzer import search as searching
+    from kopwijzer import training, versions
+    from kopwijzer.settings import shipped
+
+    plan = searching.Plan.read(config or shipped("configs") / "search.toml")
+    engine = _engine(backend, workers, scheduler)
+    place = state or versions.models_folder(models) / name / "search.jsonl"
+    with _progress(quiet) as progress:
+        found = searching.search(
+            source,
+            plan,
+            _settings(recipe, set_),
+            state=place,
+            engine=engine,
+            progress=progress,
+        )
+        typer.echo(found.table())
+        saved = training.train(
+            source,
+            found.settings,
+            models,
+            name=name,
+            engine=engine,
+            progress=progress,
+            history=found.history(),
+        )
+    for line in training.summary(saved):
+        typer.echo(line, err=True)
+    typer.echo(saved.ref)
+
+
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the filled-in settings as TOML."""
@@ -338,11 +458,22 @@ def models_rollback(
 
 
 @models_app.command("verify")
-def models_verify(ref: RefArgument, models: ModelsOption = None) -> None:
+def models_verify(
+    ref: RefArgument,
+    models: ModelsOption = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Public Ed25519 key (PEM) it must be signed with.")
+    ] = None,
+) -> None:
     """Check every digest of a version and replay its probes."""
     from kopwijzer import versions
 
-    for line in versions.verify(versions.find(ref, models)):
+    version = versions.find(ref, models)
+    if key is not None:
+        from kopwijzer import signing
+
+        typer.echo(signing.verify(version, key))
+    for line in versions.verify(version):
         typer.echo(line)
 
 
@@ -358,6 +489,60 @@ def models_log(
 
     for entry in versions.history(models, name):
         typer.echo(json.dumps(entry, ensure_ascii=False))
+
+
+@models_app.command("compare")
+def models_compare(
+    a: RefArgument,
+    b: RefArgument,
+    on: Annotated[
+        str | None, typer.Option("--on", help="Labelled rows [what A trained on].")
+    ] = None,
+    models: ModelsOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare B with A on the same rows: figures, flips, size and speed."""
+    import json
+
+    from kopwijzer import promotion, versions
+
+    found = promotion.compare(
+        versions.find(a, models), versions.find(b, models), _labelled_or_none(on)
+    )
+    typer.echo(
+        json.dumps(found.to_dict(), ensure_ascii=False, indent=1) if json_ else found.table()
+    )
+
+
+@models_app.command("promote")
+def models_promote(
+    ref: RefArgument,
+    on: Annotated[
+        str | None, typer.Option("--on", help="Labelled rows [what it trained on].")
+    ] = None,
+    models: ModelsOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote anyway; logged as forced.")
+    ] = False,
+    note: Annotated[str, typer.Option("--note", help="Why; kept in the log.")] = "",
+) -> None:
+    """Make a version champion if no label is worse beyond the interval."""
+    from kopwijzer import promotion
+
+    sentence = promotion.promote(ref, models, on=_labelled_or_none(on), force=force, note=note)
+    typer.echo(sentence, err=True)
+
+
+@models_app.command("sign")
+def models_sign(
+    ref: RefArgument,
+    key: Annotated[str, typer.Option("--key", help="Private Ed25519 key (PEM).")],
+    models: ModelsOption = None,
+) -> None:
+    """Sign a version's manifest, and through its digests every file."""
+    from kopwijzer import signing, versions
+
+    typer.echo(str(signing.sign(versions.find(ref, models), key)))
 
 
 # Help for the commands -------------------------------------------------------------------------
@@ -442,6 +627,31 @@ def _read_all(
             on_bad_row=policy,
             on_fault=faults.told,
         )
+
+
+def _labelled_rows(
+    source: str,
+    headline: str | None = None,
+    teaser: str | None = None,
+    label: str | None = None,
+    input_format: str | None = None,
+    labelled: bool = True,
+) -> list["Headline"]:
+    from kopwijzer.headlines import read
+
+    columns = _settings(None, None, headline, teaser, label).data.columns()
+    return list(read(source, columns=columns, input_format=input_format, labelled=labelled))
+
+
+def _labelled_or_none(source: str | None) -> "list[Headline] | None":
+    return None if source is None else _labelled_rows(source)
+
+
+def _write_page(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8", errors="surrogatepass")
+    except OSError as error:
+        raise BadSource(f"{path}: cannot be written ({error.strerror})") from error
 
 
 class _Faults:

@@ -9,7 +9,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed
 from os import PathLike
 from pathlib import Path
@@ -27,11 +27,22 @@ from kopwijzer.headlines import Headline, read
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.settings import Settings, shipped
 
-__all__ = ["Progress", "Split", "evaluate", "fit", "read_labelled", "splits", "train"]
+__all__ = [
+    "Progress",
+    "evaluate",
+    "evaluation_page",
+    "fingerprint",
+    "fit",
+    "learning_arguments",
+    "read_labelled",
+    "splits",
+    "story_groups",
+    "summary",
+    "table",
+    "train",
+]
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Split = tuple[Ints, Ints]
 #: Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -67,7 +78,7 @@ def train(
     rows = read_labelled(source, settings)
     truth = [str(row.label) for row in rows]
     say("near-duplicates", 0, 1)
-    groups = _groups(rows, settings)
+    groups = story_groups(rows, settings)
     measured = _cross_validate(rows, truth, groups, settings, engine, say)
     say("fit", 0, 1)
     pipeline = _fit_pipeline(rows, truth, settings)
@@ -88,6 +99,9 @@ def train(
             facts=_told(manifest),
             figures=measured.figures,
             outcome=measured.outcomes.get(measured.honest),
+            honest=measured.honest,
+            thresholds=measured.promise.thresholds if measured.promise else None,
+            sentences=measured.promise.sentences if measured.promise else (),
             strongest=strongest,
             curve=curve,
             language=str(manifest.get("language") or "en"),
@@ -176,7 +190,7 @@ def splits(
     truth: Sequence[str],
     groups: Sequence[int],
     settings: Settings,
-) -> list[Split]:
+) -> list[learning.Split]:
     """The (train, test) row numbers of a way to split; empty where the rows do not allow it.
 
     "random": folds that ignore groups (flattering, shown for contrast). "grouped": rows of one
@@ -211,7 +225,7 @@ def splits(
     return []
 
 
-def _groups(rows: Sequence[Headline], settings: Settings) -> list[int]:
+def story_groups(rows: Sequence[Headline], settings: Settings) -> list[int]:
     """One number per story: near-duplicates, and rows that name the same group."""
     near = near_duplicate_groups(rows, settings.evaluation.near_duplicates)
     parent = list(range(len(rows)))
@@ -265,7 +279,7 @@ def _cross_validate(
         return _Measured(1.0, None, {}, {})
     classes = sorted(set(truth))
     folds = learning.cross_predict(
-        rows, truth, every, run=engine.run("cross-validation", say), **_learning(settings)
+        rows, truth, every, run=engine.run("cross-validation", say), **learning_arguments(settings)
     )
     by_kind = {
         kind: learning.Fold.join([next(folds) for _ in parts]) for kind, parts in plan.items()
@@ -394,7 +408,7 @@ def _learning_curve(
         if len({truth[i] for i in part}) > 1 and len(part) >= 20:
             parts.append((part, test))
     folds = learning.cross_predict(
-        rows, truth, parts, run=engine.run("learning curve", say), **_learning(settings)
+        rows, truth, parts, run=engine.run("learning curve", say), **learning_arguments(settings)
     )
     points = []
     for (part, _), fold in zip(parts, folds, strict=True):
@@ -430,7 +444,53 @@ def summary(version: versions.Version) -> list[str]:
     return lines
 
 
+def table(found: Figures) -> list[str]:
+    """Figures of one evaluation in a few lines for people."""
+    rows = [
+        ("macro-F1", found.macro_f1),
+        ("among the labels", found.among_labels),
+        ("accuracy", found.accuracy),
+        ("coverage", found.coverage),
+        ("accuracy when answered", found.answered_accuracy),
+        ("AUROC in scope", found.scope_auroc),
+    ]
+    lines = [f"{found.n_rows:,} rows"]
+    lines += [f"  {name:24} {_interval(asdict(value))}" for name, value in rows]
+    plain = [
+        ("calibration error", found.calibration_error),
+        ("log loss", found.log_loss),
+        ("Brier score (0-2)", found.brier),
+    ]
+    lines += [f"  {name:24} {value:.3f}" for name, value in plain if value is not None]
+    width = max(map(len, found.labels))
+    lines.append(f"  {'label':{width}}  precision  recall  F1                   rows")
+    for label, own in found.labels.items():
+        precision = "-" if own.precision is None else f"{own.precision:.3f}"
+        recall = "-" if own.recall is None else f"{own.recall:.3f}"
+        f1 = _interval(asdict(own.f1))
+        lines.append(f"  {label:{width}}  {precision:>9}  {recall:>6}  {f1:20} {own.support:,}")
+    return lines + [f"  {note}" for note in found.notes]
+
+
+def evaluation_page(
+    version: versions.Version, source: str, outcome: Outcome, found: Figures
+) -> str:
+    """The report page of one evaluation."""
+    facts = {**_told(version.manifest), "measured on": source}
+    rule = version.manifest["abstention"]
+    return page.render(
+        facts=facts,
+        figures={source: found},
+        outcome=outcome,
+        honest=source,
+        thresholds=rule["thresholds"],
+        language=str(version.manifest.get("language") or "en"),
+    )
+
+
 def _interval(value: Mapping[str, Any]) -> str:
+    if value["value"] is None:
+        return "-"
     if value["low"] is None:
         return f"{value['value']:.3f}"
     return f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
@@ -469,7 +529,7 @@ def _facts(
             "n_rows": len(rows),
             "labels": dict(sorted(Counter(truth).items())),
             "sources": dict(sorted(Counter(row.source or "" for row in rows).items())),
-            "fingerprint": _fingerprint(rows),
+            "fingerprint": fingerprint(rows),
         },
         "figures": {
             "split": measured.honest,
@@ -505,7 +565,7 @@ def _source_name(source: Any) -> str:
     return str(source) if isinstance(source, str | PathLike) else "rows in memory"
 
 
-def _fingerprint(rows: Sequence[Headline]) -> str:
+def fingerprint(rows: Sequence[Headline]) -> str:
     """SHA-256 over the texts and labels, in order."""
     digest = hashlib.sha256()
     for row in rows:
@@ -547,7 +607,8 @@ def _git_commit() -> str | None:
 # Settings to arguments -------------------------------------------------------------------------
 
 
-def _learning(settings: Settings) -> dict[str, Any]:
+def learning_arguments(settings: Settings) -> dict[str, Any]:
+    """The settings as `learning.fit_pipeline` takes them."""
     own = settings.learning
     return {
         "blocks": settings.blocks(),
@@ -559,7 +620,7 @@ def _learning(settings: Settings) -> dict[str, Any]:
 
 
 def _fit_pipeline(rows: Sequence[Headline], truth: Sequence[str], settings: Settings) -> Any:
-    return learning.fit_pipeline(rows, truth, **_learning(settings))
+    return learning.fit_pipeline(rows, truth, **learning_arguments(settings))
 
 
 def _prior_shift(truth: Sequence[str], settings: Settings) -> dict[str, float]:

@@ -1,0 +1,99 @@
+"""Signing: an Ed25519 signature over a version's manifest, whose digests cover the other files.
+
+A digest tells damage; only a signature tells who. Off unless asked for; needs `kopwijzer[sign]`.
+The signature stands beside the manifest as manifest.json.sig, 64 bytes in hexadecimal.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from kopwijzer.errors import BadSettings, BadVersion, MissingExtra, NoRoom
+from kopwijzer.versions import Version
+
+__all__ = ["sign", "verify"]
+
+_PURPOSE = b"kopwijzer version 1\n"  # a signature made for something else does not fit
+
+
+def sign(version: Version, key: str | os.PathLike[str]) -> Path:
+    """Sign a version with a private key (PEM); gives the path of the signature.
+
+    `openssl genpkey -algorithm ed25519 -out key.pem` makes a key, and
+    `openssl pkey -in key.pem -pubout -out key.pub` its public half.
+
+    Raises
+    ------
+    BadSettings
+        The file holds no private Ed25519 key.
+    """
+    serialization, ed25519 = _cryptography()
+    private = _load(key, lambda data: serialization.load_pem_private_key(data, None), "private")
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise BadSettings(f"{key}: holds a key of another kind; use an Ed25519 key")
+    signature = private.sign(_PURPOSE + _manifest(version)).hex()
+    place = version.path / "manifest.json.sig"
+    work = version.path.parent / f".alias-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with work.open("w", encoding="ascii") as file:
+            file.write(f"{signature}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(place)
+    except OSError as error:
+        work.unlink(missing_ok=True)
+        raise NoRoom(f"{place}: cannot be written ({error.strerror})") from error
+    return place
+
+
+def verify(version: Version, key: str | os.PathLike[str]) -> str:
+    """A sentence that says the signature holds for a public key (PEM).
+
+    Raises
+    ------
+    BadVersion
+        The version is not signed, or not with this key, or was changed since.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    serialization, ed25519 = _cryptography()
+    public = _load(key, serialization.load_pem_public_key, "public")
+    if not isinstance(public, ed25519.Ed25519PublicKey):
+        raise BadSettings(f"{key}: holds a key of another kind; use an Ed25519 key")
+    place = version.path / "manifest.json.sig"
+    try:
+        signature = bytes.fromhex(place.read_text(encoding="ascii").strip())
+    except FileNotFoundError as error:
+        raise BadVersion(f"{version.path}: is not signed") from error
+    except (OSError, ValueError) as error:
+        raise BadVersion(f"{place}: is damaged, it is no signature") from error
+    try:
+        public.verify(signature, _PURPOSE + _manifest(version))
+    except InvalidSignature as error:
+        raise BadVersion(
+            f"{place}: does not fit this key; the version was changed, or signed by another"
+        ) from error
+    return "the signature holds"
+
+
+def _manifest(version: Version) -> bytes:
+    return (version.path / "manifest.json").read_bytes()
+
+
+def _load(path: str | os.PathLike[str], load: Any, kind: str) -> Any:
+    try:
+        return load(Path(path).read_bytes())
+    except OSError as error:
+        raise BadSettings(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError) as error:
+        raise BadSettings(f"{path}: holds no {kind} key in PEM form without a password") from error
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise MissingExtra("signing", "sign") from error
+    return serialization, ed25519
