@@ -1,22 +1,42 @@
 """Settings: one TOML file -> one checked recipe. Nothing that decides a model is hidden in code."""
 
 import difflib
+import json
+import re
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from kopwijzer.errors import BadSettings
 from kopwijzer.headlines import Columns
 from kopwijzer.scorer import Abstention
-from kopwijzer.text import SIGNALS, Block
+from kopwijzer.text import SIGNALS, Block, gram_sizes
 
 __all__ = ["Settings", "shipped"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+#: One share for every label, or a table by label. The tags are there for the messages: of a plain
+#: union pydantic tells what is wrong with every member.
+_Promise = Annotated[
+    Annotated[Share, Tag("(one)")] | Annotated[dict[str, Share], Tag("(table)")],
+    Discriminator(lambda value: "(table)" if isinstance(value, Mapping) else "(one)"),
+]
 
 
 class _Section(BaseModel):
@@ -60,14 +80,18 @@ class BlockSettings(_Section):
 
     @field_validator("ngrams")
     @classmethod
-    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+    def _rising(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
         if value[0] > value[1]:
             raise ValueError("the smaller n-gram size comes first")
+        if info.data.get("kind") == "words" and value not in ((1, 1), (1, 2)):
+            raise ValueError("words come alone and in pairs: [1, 1] or [1, 2]")
         return value
 
     @field_validator("signals")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and info.data.get("kind") == "characters":
+            raise ValueError("only words take signals")
         for name in value:
             if name not in SIGNALS:
                 raise ValueError(f"no signals are called {name!r}; there are {', '.join(SIGNALS)}")
@@ -87,9 +111,9 @@ class LearningSettings(_Section):
 class AbstentionSettings(_Section):
     """When the model says that it does not know."""
 
-    label: str = "other"
+    label: Annotated[str, Field(min_length=1)] = "other"
     min_known_share: Share = 0.55
-    precision: Share | dict[str, Share] | None = None
+    precision: _Promise | None = None
 
 
 class EvaluationSettings(_Section):
@@ -110,10 +134,19 @@ class Settings(_Section):
     """
 
     data: DataSettings = DataSettings()
-    features: dict[str, BlockSettings] = {"words": BlockSettings()}
+    features: Annotated[dict[str, BlockSettings], Field(min_length=1)] = {"words": BlockSettings()}
     learning: LearningSettings = LearningSettings()
     abstention: AbstentionSettings = AbstentionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("features")
+    @classmethod
+    def _alike(cls, value: dict[str, BlockSettings]) -> dict[str, BlockSettings]:
+        try:
+            gram_sizes(_block(name, block) for name, block in value.items())
+        except BadSettings as error:
+            raise ValueError(str(error)) from error
+        return value
 
     @classmethod
     def read(cls, path: str | Path | None = None, changes: Sequence[str] = ()) -> "Settings":
@@ -132,7 +165,7 @@ class Settings(_Section):
             tree = tomllib.loads(where.read_text(encoding="utf-8"))
         except OSError as error:
             raise BadSettings(f"{where}: cannot be read ({error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadSettings(f"{where}: is not a TOML file: {error}") from error
         for change in changes:
             _apply(tree, change)
@@ -148,20 +181,7 @@ class Settings(_Section):
 
     def blocks(self) -> tuple[Block, ...]:
         """The feature blocks in their order."""
-        return tuple(
-            Block(
-                name=name,
-                kind=block.kind,
-                field=block.field,
-                low=block.ngrams[0],
-                high=min(block.ngrams[1], 2) if block.kind == "words" else block.ngrams[1],
-                weight=block.weight,
-                min_df=block.min_df,
-                max_df=block.max_df,
-                signals=block.signals,
-            )
-            for name, block in self.features.items()
-        )
+        return tuple(_block(name, block) for name, block in self.features.items())
 
     def abstains(self, thresholds: Mapping[str, float] | None = None) -> Abstention:
         """The rules for abstaining, with thresholds chosen from data."""
@@ -174,6 +194,20 @@ class Settings(_Section):
         for section, values in self.model_dump(mode="json").items():
             _write_table(lines, section, values)
         return "\n".join(lines).strip() + "\n"
+
+
+def _block(name: str, block: BlockSettings) -> Block:
+    return Block(
+        name=name,
+        kind=block.kind,
+        field=block.field,
+        low=block.ngrams[0],
+        high=block.ngrams[1],
+        weight=block.weight,
+        min_df=block.min_df,
+        max_df=block.max_df,
+        signals=block.signals,
+    )
 
 
 def shipped(folder: str) -> Path:
@@ -193,7 +227,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         raise BadSettings(f"--set {change!r}: write it as section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
@@ -206,15 +240,18 @@ def _sentences(error: ValidationError, where: str) -> str:
     """Every fault in one sentence each: where, which value, what is expected, the nearest key."""
     faults = []
     for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"])
+        path = ".".join(str(part) for part in fault["loc"] if part not in ("(one)", "(table)"))
         if fault["type"] == "extra_forbidden":
             known = _known_keys(fault["loc"][:-1])
-            near = difflib.get_close_matches(str(fault["loc"][-1]), known, 1, 0.5)
+            last = str(fault["loc"][-1])
+            near = [key for key in known if key.lower() == last.lower()]
+            near = near or difflib.get_close_matches(last, known, 1, 0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             faults.append(f"{where}: unknown key {path!r}; {hint}")
         else:
             what = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{where}: {path} = {fault['input']!r}: {what[0].lower()}{what[1:]}")
+            value = reprlib.repr(fault["input"])
+            faults.append(f"{where}: {path} = {value}: {what[0].lower()}{what[1:]}")
     return "\n".join(faults)
 
 
@@ -236,15 +273,19 @@ def _known_keys(path: Sequence[int | str]) -> list[str]:
 def _write_table(lines: list[str], name: str, values: Mapping[str, Any]) -> None:
     flat = {k: v for k, v in values.items() if not isinstance(v, Mapping) and v is not None}
     if flat:
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in flat.items())]
+        lines += ["", f"[{name}]"]
+        lines += [f"{_key(key)} = {_toml(value)}" for key, value in flat.items()]
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            _write_table(lines, f"{name}.{key}", value)
+            _write_table(lines, f"{name}.{_key(key)}", value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml(key)
 
 
 def _toml(value: Any) -> str:
-    import json
-
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    # JSON writes what TOML reads, but for one sign that only TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
