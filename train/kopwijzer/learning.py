@@ -25,11 +25,14 @@ from kopwijzer.text import (
     Block,
     Documents,
     expand,
+    gather,
     gram_sizes,
     pair_hashes,
+    pattern_hashes,
     signal_hashes,
     signals,
     spell,
+    spell_patterns,
 )
 
 __all__ = [
@@ -204,47 +207,58 @@ class _Counts:
         flat = [signal for found in told for signal in found]
         said = signal_hashes(flat) if flat else np.empty(0, dtype=np.uint32)
         pairs = pair_hashes(cut.last[left[same]], cut.first[right[same]])
-        # Words, pairs and signals share one list of distinct hashes; characters have their own.
-        self._words, place = _distinct([cut.words, pairs, said])
-        self._word_chunks = _chunk_matrix(place[0], cut.words_ptr, len(self._words))
+        # Words, pairs and signals share one list of distinct hashes; the other kinds have theirs.
+        words, place = _distinct([cut.words, pairs, said])
+        grams, (gram_place,) = _distinct([cut.characters])
         self._pairs, self._said = place[1], place[2]
-        self._grams, (grams,) = _distinct([cut.characters])
-        self._gram_chunks = _chunk_matrix(grams, cut.characters_ptr, len(self._grams))
+        self._hashes = {"words": words, "characters": grams}
+        self._chunks = {
+            "words": _chunk_matrix(place[0], cut.words_ptr, len(words)),
+            "characters": _chunk_matrix(gram_place, cut.characters_ptr, len(grams)),
+        }
+        if any(block.kind == "patterns" for block in blocks):
+            start, count = cut.masked_ptr[:-1], np.diff(cut.masked_ptr)
+            masked = gather(cut.masked, start[documents.numbers], count[documents.numbers])
+            found, self._pattern_owner = pattern_hashes(
+                masked,
+                np.repeat(owner, count[documents.numbers]),
+                *gram_sizes(blocks, "patterns"),
+            )
+            self._hashes["patterns"], (self._patterns,) = _distinct([found])
 
     def hashes(self, kind: str) -> npt.NDArray[np.uint32]:
         """The distinct hashes that occur, rising; `matrix` and `squares` number them so."""
-        return self._words if kind == "words" else self._grams
+        return self._hashes[kind]
 
     def matrix(
         self, block: Block, place: Ints, hit: npt.NDArray[np.bool_], width: int
     ) -> sp.csr_matrix:
         """Counts (n, width): hash number j counts in column ``place[j]`` where ``hit[j]``."""
-        chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
+        owner, column = self._loose(block)
+        use = hit[column]
+        loose = sp.csr_matrix(
+            (np.ones(int(use.sum())), (owner[use], place[column[use]])), shape=(self.n, width)
+        )
+        chunks = self._chunks.get(block.kind)
+        if chunks is None:
+            return loose
         if len(place) != width or not hit.all():  # else each hash is its own column already
             chunks = _columns(chunks, np.where(hit, place, -1), width)
         counted: sp.csr_matrix = self._field(block) @ chunks
-        owner, column = self._loose(block)
-        if len(owner):
-            use = hit[column]
-            loose = sp.csr_matrix(
-                (np.ones(int(use.sum())), (owner[use], place[column[use]])),
-                shape=(self.n, width),
-            )
-            counted = counted + loose
-        return counted
+        return counted + loose if loose.nnz else counted
 
     def squares(self, block: Block, place: Ints, idf: Floats) -> Floats:
         """The squared additive norm (n,): the sum of the pieces' own squared norms."""
         weight = np.where(place >= 0, idf[place] if len(idf) else 0.0, 0.0)
-        chunks = self._gram_chunks if block.kind == "characters" else self._word_chunks
-        squares = sp.csr_matrix(
-            ((chunks.data * weight[chunks.indices]) ** 2, chunks.indices, chunks.indptr),
-            shape=chunks.shape,
-        )
-        total: Floats = self._field(block) @ np.asarray(squares.sum(axis=1)).ravel()
         owner, column = self._loose(block)
-        if len(owner):
-            total = total + np.bincount(owner, weight[column] ** 2, minlength=self.n)
+        total: Floats = np.bincount(owner, weight[column] ** 2, minlength=self.n)
+        chunks = self._chunks.get(block.kind)
+        if chunks is not None:
+            squares = sp.csr_matrix(
+                ((chunks.data * weight[chunks.indices]) ** 2, chunks.indices, chunks.indptr),
+                shape=chunks.shape,
+            )
+            total = total + self._field(block) @ np.asarray(squares.sum(axis=1)).ravel()
         return total
 
     def _field(self, block: Block) -> sp.csr_matrix:
@@ -253,21 +267,22 @@ class _Counts:
         return self._fields[0] if block.field == "headline" else self._fields[1]
 
     def _loose(self, block: Block) -> tuple[Ints, Ints]:
-        """Pieces that are no chunks: pairs across chunks, and signals."""
-        if block.kind == "characters":
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        owners, columns = [], []
-        if block.high > 1:
-            reads = np.array([block.reads(0), block.reads(1)])[self._pair_owner // self.n]
+        """Pieces that are no chunks: pairs across chunks, signals, patterns."""
+        owners, columns = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+        fields = np.array([block.reads(0), block.reads(1)])
+        if block.kind == "words" and block.high > 1:
+            reads = fields[self._pair_owner // self.n]
             owners.append(self._pair_owner[reads] % self.n)
             columns.append(self._pairs[reads])
+        if block.kind == "patterns":
+            reads = fields[self._pattern_owner // self.n]
+            owners.append(self._pattern_owner[reads] % self.n)
+            columns.append(self._patterns[reads])
         if block.signals:
             wanted = [name in block.signals for name in self._signal_names]
             use = np.array(wanted)[self._signal_group]
             owners.append(self._signal_owner[use])
             columns.append(self._said[use])
-        if not owners:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         return np.concatenate(owners), np.concatenate(columns)
 
 
@@ -484,6 +499,12 @@ def name_features(
     for place in np.flatnonzero(np.isin(pairs, wanted)):
         here, after = documents.chunks[left[place]], documents.chunks[right[place]]
         names.setdefault(int(pairs[place]), f"{spell(here)[0][-1]} {spell(after)[0][0]}")
+    for block in blocks:
+        if block.kind == "patterns":
+            for text in headlines if block.field != "teaser" else []:
+                names.update(_named_patterns(text, block))
+            for text in teasers if block.field != "headline" else []:
+                names.update(_named_patterns(text, block))
     told = {
         s: None
         for b in blocks
@@ -494,6 +515,14 @@ def name_features(
         codes = signal_hashes(list(told)).tolist()
         names.update({code: f"[{signal}]" for code, signal in zip(codes, told, strict=True)})
     return {int(code): names[int(code)] for code in wanted if int(code) in names}
+
+
+def _named_patterns(text: str, block: Block) -> dict[int, str]:
+    """Hash -> text of the patterns of one text."""
+    cut = expand(text.split())
+    owner = np.zeros(len(cut.masked), dtype=np.int64)
+    hashes, _ = pattern_hashes(cut.masked, owner, block.low, block.high)
+    return dict(zip(hashes.tolist(), spell_patterns(text, block.low, block.high), strict=True))
 
 
 def strongest_words(

@@ -25,11 +25,14 @@ from kopwijzer.text import (
     Block,
     Chunks,
     expand,
+    gather,
     gram_sizes,
     pair_hashes,
+    pattern_hashes,
     signal_hashes,
     signals,
     spell,
+    spell_patterns,
 )
 
 __all__ = ["Abstention", "Contribution", "Explanation", "Prediction", "Scorer", "Weights"]
@@ -204,6 +207,12 @@ class Scorer:
             [n for n in words if self.blocks[n].high > 1 and self.blocks[n].reads(field)]
             for field in (0, 1)
         ]
+        #: For each field, the blocks that take patterns from it.
+        self._patterns = [
+            [n for n, b in enumerate(self.blocks) if b.kind == "patterns" and b.reads(field)]
+            for field in (0, 1)
+        ]
+        self._pattern_sizes = gram_sizes(self.blocks, "patterns")
         #: The blocks that tell whether a word is known: of those that read most, if there are any.
         self._knows = [n for n in words if self.blocks[n].field == "both"] or words
         self._signals = tuple({s: None for block in self.blocks for s in block.signals})
@@ -360,9 +369,10 @@ class Scorer:
         gram_owner = np.repeat(np.arange(n), np.diff(cut.characters_ptr))
         owners, keys = [], []
         for number, block in enumerate(self.blocks):
-            plain = block.kind == "words"
-            owners.append(word_owner if plain else gram_owner)
-            keys.append(_keys(cut.words if plain else cut.characters, number))
+            own = {"words": (word_owner, cut.words), "characters": (gram_owner, cut.characters)}
+            whose, hashes = own.get(block.kind, (word_owner[:0], cut.words[:0]))
+            owners.append(whose)
+            keys.append(_keys(hashes, number))
         owner, place = np.concatenate(owners), self._table.find(np.concatenate(keys))
         # A model without words cannot tell which it knows: it takes all for known.
         known = np.full(len(cut.words), not self._knows)
@@ -415,17 +425,32 @@ class Scorer:
             words[full] += np.add.reduceat(cache.words[numbers], starts, axis=0)
             owner = np.repeat(np.arange(n), length)[chunk]
             numbers = numbers[chunk]
+        keys, whose = [], []
         if len(numbers) > 1 and self._pairs[field]:
             hashes = pair_hashes(cache.last[numbers[:-1]], cache.first[numbers[1:]])
+            pair_owner = owner[:-1]
             if n > 1:
-                same = owner[:-1] == owner[1:]
-                hashes, owner = hashes[same], owner[:-1][same]
-            blocks = self._pairs[field]
-            place = self._table.find(np.concatenate([_keys(hashes, b) for b in blocks]))
+                same = pair_owner == owner[1:]
+                hashes, pair_owner = hashes[same], pair_owner[same]
+            for block in self._pairs[field]:
+                keys.append(_keys(hashes, block))
+                whose.append(pair_owner)
+        if len(numbers) and self._patterns[field]:
+            count = cache.n_tokens[numbers]
+            masked = gather(cache.masked, cache.token_start[numbers], count)
+            hashes, pattern_owner = pattern_hashes(
+                masked, np.repeat(owner, count), *self._pattern_sizes
+            )
+            for block in self._patterns[field]:
+                keys.append(_keys(hashes, block))
+                whose.append(pattern_owner)
+        if keys:
+            place = self._table.find(np.concatenate(keys))
             hit = np.flatnonzero(place >= 0)
             if len(hit):
-                who = owner[hit % len(hashes)]
-                _add(sums, who, self._table.block(place[hit]), self._table.rows(place[hit]))
+                place = place[hit]
+                owners = np.concatenate(whose)[hit]
+                _add(sums, owners, self._table.block(place), self._table.rows(place))
 
     def _predictions(self, proba: Floats, known: Floats, words: Floats) -> list[Prediction]:
         best = proba.argmax(axis=1).tolist()
@@ -497,6 +522,13 @@ class Scorer:
             if not chunks or not block.reads(field):
                 continue
             cut = expand(chunks, *self._chars)
+            if block.kind == "patterns":
+                owner = np.zeros(len(cut.masked), dtype=np.int64)
+                hashes, _ = pattern_hashes(cut.masked, owner, block.low, block.high)
+                texts = spell_patterns(text, block.low, block.high)
+                for pattern, code in zip(texts, hashes, strict=True):
+                    yield table.piece([f"[{pattern}]"], _keys(code[None], number))
+                continue
             for i, chunk in enumerate(chunks):
                 words, grams = spell(chunk, *self._chars)
                 texts, hashes, ptr = (
@@ -598,13 +630,20 @@ class _Cache:
         self.first = np.zeros(0, dtype=np.uint64)
         self.last = np.zeros(0, dtype=np.uint64)
         self.chunk = np.zeros(0, dtype=np.bool_)
+        self.token_start = np.zeros(0, dtype=np.int64)
+        self.n_tokens = np.zeros(0, dtype=np.int64)
+        self.masked = np.zeros(0, dtype=np.uint64)
+        #: The arrays by piece with room to grow, and that of the tokens.
         self._store: tuple[npt.NDArray[Any], ...] = (
             self.rows,
             self.words,
             self.first,
             self.last,
             self.chunk,
+            self.token_start,
+            self.n_tokens,
         )
+        self._token_store = self.masked
 
     @property
     def bytes(self) -> int:
@@ -621,28 +660,50 @@ class _Cache:
         the old ones stay."""
         grown = object.__new__(_Cache)
         old, new = len(self.rows), len(self.rows) + len(pieces)
+        tokens = self.masked[:0] if cut is None else cut.masked
         fresh = (
             rows,
             0 if words is None else words,
             0 if cut is None else cut.first,
             0 if cut is None else cut.last,
             cut is not None,
+            0 if cut is None else cut.masked_ptr[:-1] + len(self.masked),
+            0 if cut is None else np.diff(cut.masked_ptr),
         )
-        store = []
-        for array, values in zip(self._store, fresh, strict=True):
-            if new > len(array):
-                larger = np.empty((max(2 * new, 256), *array.shape[1:]), dtype=array.dtype)
-                larger[:old] = array[:old]
-                array = larger
-            array[old:new] = values
-            store.append(array)
-        grown._store = tuple(store)
-        grown.rows, grown.words, grown.first, grown.last, grown.chunk = (a[:new] for a in store)
+        grown._store = tuple(
+            _extended(array, old, new, values)
+            for array, values in zip(self._store, fresh, strict=True)
+        )
+        (
+            grown.rows,
+            grown.words,
+            grown.first,
+            grown.last,
+            grown.chunk,
+            grown.token_start,
+            grown.n_tokens,
+        ) = (array[:new] for array in grown._store)
+        n_tokens = len(self.masked)
+        n_new = n_tokens + len(tokens)
+        grown._token_store = _extended(self._token_store, n_tokens, n_new, tokens)
+        grown.masked = grown._token_store[:n_new]
         grown.text_bytes = self.text_bytes + 4 * sum(map(len, pieces))
         # The dictionary is shared with the old cache, whose holders ignore numbers they lack.
         grown.numbers = self.numbers
         grown.numbers.update(zip(pieces, range(old, new), strict=True))
         return grown
+
+
+def _extended(
+    array: npt.NDArray[Any], old: int, new: int, values: npt.NDArray[Any] | int
+) -> npt.NDArray[Any]:
+    """An array with room whose first `old` entries stay and ``[old:new]`` hold `values`."""
+    if new > len(array):
+        larger = np.empty((max(2 * new, 256), *array.shape[1:]), dtype=array.dtype)
+        larger[:old] = array[:old]
+        array = larger
+    array[old:new] = values
+    return array
 
 
 def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:

@@ -70,7 +70,7 @@ class DataSettings(_Section):
 class BlockSettings(_Section):
     """One group of features (see `kopwijzer.text.Block`)."""
 
-    kind: Literal["words", "characters"] = "words"
+    kind: Literal["words", "characters", "patterns"] = "words"
     field: Literal["both", "headline", "teaser"] = "both"
     ngrams: tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]] = (1, 2)
     min_df: Annotated[int, Field(ge=1)] = 2

@@ -9,6 +9,8 @@ A document is a headline and a teaser. Each is cut at white space into *chunks*,
   never cross a word border (what scikit-learn calls ``char_wb``, with the punctuation kept).
 
 Pairs of tokens across two chunks and whole-document *signals* (`SIGNALS`) complete the words.
+A third kind, *patterns*, is n-grams of tokens in which names (tokens that open with a capital) and
+numbers are masked: "^ X haalt X weg" says what a headline does whoever does it.
 
 Every feature is a 32-bit hash of its text. With 200,000 features about five share their hash with
 another one (n^2 / 2^33); such a pair is one feature, in training and in scoring alike.
@@ -24,7 +26,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +39,14 @@ __all__ = [
     "Chunks",
     "Documents",
     "expand",
+    "gather",
     "gram_sizes",
     "pair_hashes",
+    "pattern_hashes",
     "signal_hashes",
     "signals",
     "spell",
+    "spell_patterns",
 ]
 
 Hashes = npt.NDArray[np.uint32]
@@ -51,7 +56,8 @@ Ints = npt.NDArray[np.int64]
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio (Steele et al. 2014, SplitMix64)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of SplitMix64's finaliser
 _BASE = np.uint64(0x100000001B3)  # the FNV prime: the base of the polynomial over characters
-_WORD, _PAIR, _GRAM, _SIGNAL = (np.uint64(kind << 40) for kind in (1, 2, 3, 4))
+_WORD, _PAIR, _GRAM, _SIGNAL, _PATTERN = (np.uint64(kind << 40) for kind in (1, 2, 3, 4, 5))
+_OPEN, _CLOSE, _NAME = np.uint64(11), np.uint64(13), np.uint64(17)  # no token mixes to so little
 with np.errstate(over="ignore"):
     # A token longer than this is no word; its powers start again, which only costs collisions.
     _POWERS = np.cumprod(np.full(256, _BASE, dtype=np.uint64))
@@ -61,15 +67,15 @@ with np.errstate(over="ignore"):
 class Block:
     """A group of features that is weighed and normalised by itself.
 
-    `kind` is "words" or "characters", `field` the text it reads: "both", "headline" or "teaser".
-    `low` and `high` are the n-gram sizes, both included (words: 1 to 2, characters: 1 to 8).
+    `kind` is "words", "characters" or "patterns", `field` the text it reads: "both", "headline" or
+    "teaser". `low` and `high` are the n-gram sizes, both included (words: 1 to 2, others: 1 to 8).
     `weight` (> 0) scales the normalised block. `signals` names groups of `SIGNALS` (words only).
     Training keeps the features that stand in at least `min_df` documents and in at most a share
     of `max_df` (0-1) of them.
     """
 
     name: str
-    kind: Literal["words", "characters"] = "words"
+    kind: Literal["words", "characters", "patterns"] = "words"
     field: Literal["both", "headline", "teaser"] = "both"
     low: int = 1
     high: int = 2
@@ -83,17 +89,17 @@ class Block:
         return self.field == "both" or self.field == ("headline", "teaser")[field]
 
 
-def gram_sizes(blocks: Iterable[Block]) -> tuple[int, int]:
-    """The n-gram sizes that serve every character block.
+def gram_sizes(blocks: Iterable[Block], kind: str = "characters") -> tuple[int, int]:
+    """The n-gram sizes that serve every block of a kind.
 
     Raises
     ------
     BadSettings
         Two blocks want different ones.
     """
-    sizes = {(block.low, block.high) for block in blocks if block.kind == "characters"}
+    sizes = {(block.low, block.high) for block in blocks if block.kind == kind}
     if len(sizes) > 1:
-        raise BadSettings("all character blocks must use the same n-gram sizes")
+        raise BadSettings(f"all blocks of {kind} must use the same n-gram sizes")
     return sizes.pop() if sizes else (2, 2)
 
 
@@ -105,6 +111,7 @@ class Chunks:
     `words` and `characters` hold feature hashes; those of chunk i are ``[ptr[i]:ptr[i + 1]]``.
     `is_word` and `is_plain` say of each entry of `words` whether it is a token with a letter in
     it, and whether that token moreover opens in lower case: what "unknown words" is measured on.
+    `masked` holds every token's mixed hash with names and numbers masked, for `pattern_hashes`.
     """
 
     first: Mixed
@@ -115,6 +122,8 @@ class Chunks:
     is_plain: npt.NDArray[np.bool_]
     characters: Hashes
     characters_ptr: Ints
+    masked: Mixed
+    masked_ptr: Ints
 
 
 _NOTHING = Chunks(
@@ -126,6 +135,8 @@ _NOTHING = Chunks(
     is_plain=np.empty(0, dtype=np.bool_),
     characters=np.empty(0, dtype=np.uint32),
     characters_ptr=np.zeros(1, dtype=np.int64),
+    masked=np.empty(0, dtype=np.uint64),
+    masked_ptr=np.zeros(1, dtype=np.int64),
 )
 
 
@@ -175,8 +186,7 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     borders = np.flatnonzero(codes == 10)
     place = np.arange(len(codes))
     chunk = np.cumsum(codes == 10) - 1
-    mixed = (codes.astype(np.uint64) + np.uint64(1)) * _STEP
-    mixed ^= mixed >> np.uint64(32)
+    mixed = _mixed(codes)
 
     kind = _classify(codes)
     digit = kind == _DIGIT
@@ -195,6 +205,15 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     tokens = np.add.reduceat(terms, start) if len(start) else np.empty(0, np.uint64)
     named = np.add.reduceat(letters, start, dtype=np.int64) > 0
     plain = named & (written[start] == codes[start])
+    # Masked: a name is one sign for all of them, and of a number only its first four signs stay,
+    # with a nought for each digit.
+    numeric = digit[start]
+    zero = _mixed(np.array([48], dtype=np.uint32))[0]
+    shapes = np.where(digit, zero, mixed) * _POWERS[offset & 255]
+    shapes[offset > 3] = 0
+    shapes[borders] = 0
+    masked = np.where(numeric, np.add.reduceat(shapes, start), tokens)
+    masked[named & ~plain & ~numeric] = _NAME
     owner = chunk[start]
     count = np.bincount(owner, minlength=len(chunks))
     ends = np.cumsum(count)
@@ -232,7 +251,16 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
         is_plain=np.stack([plain, no_pair], axis=1)[use],
         characters=grams[fits],
         characters_ptr=_pointers(per_chunk),
+        masked=masked,
+        masked_ptr=_pointers(count),
     )
+
+
+def _mixed(codes: npt.NDArray[np.uint32]) -> Mixed:
+    """Each code point spread over 64 bits."""
+    mixed: Mixed = (codes.astype(np.uint64) + np.uint64(1)) * _STEP
+    mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 def _lower(text: str) -> str:
@@ -245,6 +273,13 @@ def _codes(text: str) -> npt.NDArray[np.uint32]:
 
 
 _INNER_SIGNS = np.array([ord(sign) for sign in "-.,:"], dtype=np.uint32)
+
+
+def gather(values: npt.NDArray[Any], start: Ints, count: Ints) -> npt.NDArray[Any]:
+    """The values ``[start[i]:start[i] + count[i]]`` of each i, one after the other."""
+    ends = np.cumsum(count)
+    total = int(ends[-1]) if len(ends) else 0
+    return values[np.arange(total) + np.repeat(start - (ends - count), count)]
 
 
 def _pointers(counts: npt.NDArray[np.integer]) -> Ints:
@@ -261,6 +296,61 @@ def pair_hashes(left: Mixed, right: Mixed) -> Hashes:
     """The features of neighbouring tokens: `Chunks.last` of one, `Chunks.first` of the next."""
     with np.errstate(over="ignore"):
         return _pair(left, right)
+
+
+def pattern_hashes(masked: Mixed, owner: Ints, low: int, high: int) -> tuple[Hashes, Ints]:
+    """The patterns of documents, and whose each is.
+
+    `masked` (m,) are the documents' tokens one after the other (`Chunks.masked`), `owner` (m,) the
+    rising numbers of their documents. An opening and a closing sign stand around each document.
+    The patterns come by size, and within a size in the order of the text.
+    """
+    first = np.append(True, owner[1:] != owner[:-1])[: len(owner)]
+    rank = np.cumsum(first) - 1
+    n_documents = int(first.sum())
+    tokens = np.full(len(masked) + 2 * n_documents, _CLOSE, dtype=np.uint64)
+    tokens[np.arange(len(masked)) + 2 * rank + 1] = masked
+    tokens[(np.arange(len(masked)) + 2 * rank)[first]] = _OPEN
+    whose = np.repeat(owner[first], np.bincount(rank, minlength=n_documents) + 2)
+    hashes, owners = [], []
+    with np.errstate(over="ignore"):
+        running = np.zeros(len(tokens), dtype=np.uint64)
+        for size in range(1, high + 1):
+            here = len(tokens) - size + 1
+            if here <= 0:
+                break
+            running = running[:here] * _STEP + tokens[size - 1 :]
+            if size >= low:
+                fits = whose[:here] == whose[size - 1 :]
+                hashes.append(_finish(running[fits] + _PATTERN * np.uint64(size)))
+                owners.append(whose[:here][fits])
+    if not hashes:
+        return np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.int64)
+    return np.concatenate(hashes), np.concatenate(owners)
+
+
+def spell_patterns(text: str, low: int, high: int) -> list[str]:
+    """The texts of a text's patterns, in the order `pattern_hashes` gives them.
+
+    >>> spell_patterns("Genk wint 2-1", 2, 2)
+    ['^ X', 'X wint', 'wint 0-0', '0-0 $']
+    """
+    tokens = ["^"]
+    for chunk in text.split():
+        kept = chunk.replace("\u0130", "i")
+        place = 0
+        for token in _TOKEN.findall(_lower(chunk)):
+            written = kept[place : place + len(token)]
+            place += len(token)
+            tokens.append(_TOKEN.mask(token, written))
+    tokens.append("$")
+    if len(tokens) == 2:
+        return []
+    return [
+        " ".join(tokens[start : start + size])
+        for size in range(low, high + 1)
+        for start in range(len(tokens) - size + 1)
+    ]
 
 
 def signal_hashes(signals: Sequence[str]) -> Hashes:
@@ -316,6 +406,16 @@ class _Token:
                 tokens.append(sign)
             open_ = inside
         return tokens
+
+    def mask(self, token: str, written: str) -> str:
+        """A token as patterns see it, from its lower-cased and its written form."""
+        kinds = [int(_classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in token]
+        if kinds[0] == _DIGIT:
+            signs = zip(token, kinds, strict=True)
+            return "".join("0" if kind == _DIGIT else sign for sign, kind in signs)[:4]
+        if _LETTER in kinds and written[:1] != token[:1]:
+            return "X"
+        return token
 
 
 _TOKEN = _Token()

@@ -60,7 +60,12 @@ _NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
 _ARRAYS = frozenset(["hashes", "block_ptr", "df", "coef", "scale", "intercept", "n_documents"])
 _MANIFEST_BYTES = 8 << 20
 _MODEL_BYTES = 4 << 30
-_MAX_LABELS = 100_000
+_PROBE_BYTES = 64 << 20
+_LOG_BYTES = 256 << 20
+_MAX_CELLS = 10_000  # labels times blocks: a batch of rows takes some 100 KB for each of them
+_LAST_NUMBER = 999_999_999
+_BLOCK = frozenset(Block.__dataclass_fields__)
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +90,16 @@ class Version:
 
     def read(self, file: str) -> bytes:
         """The bytes of one of the version's files, after its digest was checked."""
-        return bytes(_checked(self, file))
+        return _check_digest(self, file, _read_file(self.path / file, _MODEL_BYTES))
 
     def scorer(self) -> Scorer:
         """The model, ready to score; its arrays stay in the mapped file."""
+        where = self.path / "scorer.npz"
+        data = _check_digest(self, "scorer.npz", _map_file(where, _MODEL_BYTES))
         try:
-            return _scorer(self)
-        except BadVersion as error:
-            raise BadVersion(f"{self.path / 'scorer.npz'}: {error}") from error
+            return _scorer(self.manifest, data)
+        except (BadVersion, BadSettings) as error:
+            raise BadVersion(f"{where}: {error}") from error
 
 
 # Reading ---------------------------------------------------------------------------------------
@@ -173,13 +180,11 @@ def champion(models: str | os.PathLike[str] | None, name: str) -> Version | None
 def history(models: str | os.PathLike[str] | None, name: str) -> list[dict[str, Any]]:
     """The log of one model, oldest first: time (UTC), event, version, alias, who, note."""
     path = models_folder(models) / _name(name) / "log.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
+    if not os.path.lexists(path):
         return []
     entries = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
+    for line in _read_file(path, _LOG_BYTES).split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict):
                 entries.append(entry)
@@ -200,10 +205,16 @@ def verify(version: Version) -> list[str]:
         if path.name not in allowed:
             raise BadVersion(f"{path}: is not named in the manifest; remove it or do not trust it")
     for file in version.manifest["files"]:
-        _checked(version, file)
+        _check_digest(version, file, _map_file(version.path / file, _MODEL_BYTES))
         done.append(f"{file}: digest holds")
-    probes = [json.loads(line) for line in version.read("probes.jsonl").splitlines()]
-    gap = _probe_gap(version.scorer(), probes)
+    where = version.path / "probes.jsonl"
+    raw = _check_digest(version, "probes.jsonl", _read_file(where, _PROBE_BYTES))
+    scorer = version.scorer()
+    try:
+        probes = [json.loads(line) for line in raw.splitlines()]
+        gap = _probe_gap(scorer, probes)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BadRows) as error:
+        raise BadVersion(f"{where}: holds no probes ({type(error).__name__})") from error
     if not gap <= 1e-6:
         raise BadVersion(f"{version.path}: a probe scores {gap:.2g} away from what was saved")
     done.append(f"{len(probes)} probes score as saved (largest gap {gap:.1e})")
@@ -231,18 +242,18 @@ def _open(path: Path, name: str) -> Version:
         manifest = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadVersion(f"{where}: is damaged, it is not JSON") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
         raise BadVersion(f"{where}: is damaged, it names no format")
     if manifest["format"] != FORMAT:
         raise BadVersion(
             f"{where}: is of format {manifest['format']}, this kopwijzer reads format {FORMAT}; "
             "install the kopwijzer that wrote it, or train again"
         )
-    if raw != _manifest_bytes(manifest):
-        raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
     try:
+        if raw != _manifest_bytes(manifest):
+            raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
         _check_manifest(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BadVersion(f"{where}: is damaged ({error})") from error
     if manifest["name"] != name or f"v{manifest['version']}" != path.name:
         raise BadVersion(
@@ -253,39 +264,79 @@ def _open(path: Path, name: str) -> Version:
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:
-    labels = manifest["labels"]
-    if not 2 <= len(labels) <= _MAX_LABELS or not all(isinstance(x, str) for x in labels):
-        raise ValueError("labels")
-    if len(set(labels)) != len(labels) or not isinstance(manifest["settings"], dict):
-        raise ValueError("labels or settings")
-    if not isinstance(manifest["version"], int) or not _NAME.fullmatch(manifest["name"]):
+    """Raise some error of values or types unless a scorer can be made of it safely."""
+    labels, blocks = manifest["labels"], manifest["blocks"]
+    if not isinstance(manifest["settings"], dict):
+        raise ValueError("settings")
+    if not _is_count(manifest["version"], 1) or not _NAME.fullmatch(manifest["name"]):
         raise ValueError("name or version")
-    for block in manifest["blocks"]:
-        if block["kind"] not in ("words", "characters"):
-            raise ValueError("blocks")
-        if block["field"] not in ("both", "headline", "teaser"):
-            raise ValueError("blocks")
-        if not 1 <= block["low"] <= block["high"] <= 8 or not 0 < block["weight"] <= 1000:
-            raise ValueError("blocks")
+    if not re.fullmatch(r"[0-9T:.+Z-]{10,40}", manifest["created"]):
+        raise ValueError("created")
+    if not _is_count(manifest["n_features"]):
+        raise ValueError("n_features")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("labels")
+    if len(labels) < 2 or len(set(labels)) < len(labels) or _CONTROL.search("".join(labels)):
+        raise ValueError("labels")
+    if not isinstance(blocks, list) or not 1 <= len(labels) * len(blocks) <= _MAX_CELLS:
+        raise ValueError("too many labels and blocks, or none")
+    for block in blocks:
+        _check_block(block)
     rule = manifest["abstention"]
-    numbers = [rule["min_known_share"], *rule["thresholds"].values()]
-    if not all(isinstance(x, int | float) and 0 <= x <= 1.01 for x in numbers):
+    if set(rule) != {"label", "thresholds", "min_known_share"}:
+        raise ValueError("abstention")
+    if not isinstance(rule["label"], str) or _CONTROL.search(rule["label"]):
+        raise ValueError("the abstaining label")
+    if not set(rule["thresholds"]) <= set(labels):
+        raise ValueError("thresholds")
+    if not all(
+        _is_within(x, 0, 1.01) for x in (rule["min_known_share"], *rule["thresholds"].values())
+    ):
         raise ValueError("thresholds")
     for file, facts in manifest["files"].items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file) or file == "manifest.json":
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", file) or file == "manifest.json":
             raise ValueError(f"the file name {file!r}")
-        if not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]) or facts["bytes"] < 0:
+        if not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]) or not _is_count(facts["bytes"]):
             raise ValueError(f"the digest of {file}")
     for file in ("scorer.npz", "probes.jsonl"):
         manifest["files"][file]
 
 
-def _checked(version: Version, file: str) -> mmap.mmap | bytes:
-    """The mapped bytes of a file whose size and digest are those of the manifest."""
+def _check_block(block: Mapping[str, Any]) -> None:
+    sane = (
+        set(block) == _BLOCK
+        and isinstance(block["name"], str)
+        and block["kind"] in ("words", "characters")
+        and block["field"] in ("both", "headline", "teaser")
+        and _is_count(block["low"], 1)
+        and _is_count(block["high"], block["low"])
+        and block["high"] <= 8
+        and _is_within(block["weight"], 0, 1000)
+        and block["weight"] > 0
+        and _is_count(block["min_df"])
+        and _is_within(block["max_df"], 0, 1)
+        and isinstance(block["signals"], list)
+        and all(signal in SIGNALS for signal in block["signals"])
+    )
+    if not sane:
+        raise ValueError("blocks")
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_within(value: Any, low: float, high: float) -> bool:
+    return type(value) in (int, float) and low <= value <= high
+
+
+def _check_digest[Bytes: (bytes, mmap.mmap | bytes)](
+    version: Version, file: str, data: Bytes
+) -> Bytes:
+    """The bytes of a file again, whose size and digest are those of the manifest."""
     facts = version.manifest["files"].get(file)
     if facts is None:
         raise BadVersion(f"{version.path}: has no {file}")
-    data = _map_file(version.path / file, _MODEL_BYTES)
     if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
         raise BadVersion(
             f"{version.path / file}: is damaged or was replaced, its digest does not hold"
@@ -293,9 +344,8 @@ def _checked(version: Version, file: str) -> mmap.mmap | bytes:
     return data
 
 
-def _scorer(version: Version) -> Scorer:
-    manifest = version.manifest
-    arrays = unpack(_checked(version, "scorer.npz"), _ARRAYS)
+def _scorer(manifest: Mapping[str, Any], data: mmap.mmap | bytes) -> Scorer:
+    arrays = unpack(data, _ARRAYS)
     kinds = {name: array.dtype.str for name, array in arrays.items()}
     if (
         kinds["hashes"] != "<u4"
