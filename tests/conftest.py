@@ -1,7 +1,11 @@
 """What the tests share: invented headlines, a model fitted on them, and strategies for text."""
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from kopwijzer.learning import fit_pipeline, settle, to_scorer
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.text import Block
+from kopwijzer.versions import Version, save
 
 # The same examples in every run; `HYPOTHESIS_PROFILE=wide` looks further, by other ones.
 _common: dict[str, Any] = {
@@ -137,3 +142,64 @@ def scorer(pipeline: Any) -> Scorer:
         "other", {"quote": 0.5, "match_report": 0.6, "transfer_rumour": 0.5}, min_known_share=0.4
     )
     return to_scorer(pipeline, rule)
+
+
+# Versions --------------------------------------------------------------------------------------
+
+PROBES = [("", ""), ("Genk wint met 3-1 van Ajax", "Bos scoort."), ("qqq zzz", "⚽"), ("'a'", "")]
+FILES = {
+    "config.toml": b"[learning]\nC = 5.0\n",
+    "report.json": b'{"macro_f1": 0.5}\n',
+    "report.html": b"<!doctype html><title>a report</title>\n",
+    "README.md": b"# A model\n",
+}
+FACTS: dict[str, Any] = {"settings": {}, "figures": {"macro_f1": 0.5}, "data": {"n_rows": 160}}
+
+
+def save_version(models: Path, scorer: Scorer, pipeline: Any, name: str = "nieuws") -> Version:
+    """One more version of a model, as training saves it."""
+    return save(
+        name,
+        scorer=scorer,
+        pipeline=pipeline,
+        probes=PROBES,
+        facts=FACTS,
+        files=lambda _: FILES,
+        models=models,
+    )
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory, scorer: Scorer, pipeline: Any) -> Path:
+    """A models folder with two versions; nobody may change it (see `models`)."""
+    folder = tmp_path_factory.mktemp("shelf")
+    for _ in range(2):
+        save_version(folder, scorer, pipeline)
+    return folder
+
+
+@pytest.fixture
+def models(shelf: Path, tmp_path: Path) -> Path:
+    """A models folder of one's own: nieuws@v1, the champion, and nieuws@v2."""
+    folder = tmp_path / "models"
+    shutil.copytree(shelf, folder)
+    return folder
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a version's manifest as one would who can also make its digest anew."""
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    change(manifest)
+    manifest.pop("digest", None)
+    text = json.dumps(manifest, ensure_ascii=False, indent=1)
+    manifest["digest"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+    (path / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def replace_file(path: Path, file: str, content: bytes) -> None:
+    """Replace a version's file, and its digest in the manifest."""
+    (path / file).unlink(missing_ok=True)
+    (path / file).write_bytes(content)
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    rewrite(path, lambda manifest: manifest["files"].update({file: facts}))

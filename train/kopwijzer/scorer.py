@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
 
-_BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
+_BATCH = 512  # documents summed at once: their rows then stay in the processor's cache
 _SIGNS = 1 << 18  # and signs: expanding one takes some 200 bytes for the moment
 _START = np.zeros(1, dtype=np.int64)
 _SIGNAL = "\x1e"  # opens a signal among the chunks; white space to `str.split`
@@ -319,21 +319,24 @@ class Scorer:
 
     def _number(self, flat: list[str], cache: "_Cache") -> tuple[Ints, "_Cache"]:
         """Each chunk's number in a cache that holds them all; grows it under the lock."""
-        numbers = [cache.numbers.get(chunk, -1) for chunk in flat]
-        # A number past the rows is one that another thread is adding just now.
-        if min(numbers) < 0 or max(numbers) >= len(cache.rows):
-            with self._lock:
-                try:
-                    cache = self._cache
-                    if cache.bytes > _CACHE_BYTES:
-                        cache = _Cache(len(self.blocks), len(self._labels))
-                    cache = self._cache = self._grown(cache, flat)
-                except BaseException:
-                    # Numbers without rows may be left behind: nobody may take them for others.
-                    self._cache = _Cache(len(self.blocks), len(self._labels))
-                    raise
-            numbers = [cache.numbers[chunk] for chunk in flat]
-        return np.array(numbers, dtype=np.int64), cache
+        try:
+            numbers = np.fromiter(map(cache.numbers.__getitem__, flat), np.int64, len(flat))
+            # A number past the rows is one that another thread is adding just now.
+            if int(numbers.max()) < len(cache.rows):
+                return numbers, cache
+        except KeyError:
+            pass
+        with self._lock:
+            try:
+                cache = self._cache
+                if cache.bytes > _CACHE_BYTES:
+                    cache = _Cache(len(self.blocks), len(self._labels))
+                cache = self._cache = self._grown(cache, flat)
+            except BaseException:
+                # Numbers without rows may be left behind: nobody may take them for others.
+                self._cache = _Cache(len(self.blocks), len(self._labels))
+                raise
+        return np.fromiter(map(cache.numbers.__getitem__, flat), np.int64, len(flat)), cache
 
     def _grown(self, cache: "_Cache", flat: Iterable[str]) -> "_Cache":
         """The cache with every chunk and signal of `flat` in it."""
@@ -446,9 +449,9 @@ class Scorer:
                 whose.append(pattern_owner)
         if keys:
             place = self._table.find(np.concatenate(keys))
-            hit = np.flatnonzero(place >= 0)
-            if len(hit):
-                place = place[hit]
+            hit = place >= 0
+            place = place[hit]
+            if len(place):
                 owners = np.concatenate(whose)[hit]
                 _add(sums, owners, self._table.block(place), self._table.rows(place))
 
@@ -575,7 +578,7 @@ class _Table:
         # Most keys of a large batch are unknown pairs: a table of their first bits answers for
         # nine in ten of them, and the binary search is for the rest.
         if self._may is None:
-            may = np.zeros(1 << 20, dtype=np.bool_)
+            may = np.zeros(1 << 22, dtype=np.bool_)
             may[_fold(self._keys)] = True
             self._may = may
         places = np.full(len(keys), -1, dtype=np.int64)
@@ -711,15 +714,18 @@ def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:
     n_blocks, width = sums.shape[1:]
     slot = owner * n_blocks + block
     if len(sums) > 1:
-        order = np.argsort(slot, kind="stable")
+        order = slot.argsort(kind="stable")
         slot, values = slot[order], values[order]
-    starts = np.flatnonzero(np.append(True, slot[1:] != slot[:-1]))
+    new = np.empty(len(slot), dtype=np.bool_)
+    new[0] = True
+    np.not_equal(slot[1:], slot[:-1], out=new[1:])
+    starts = new.nonzero()[0]
     sums.reshape(-1, width)[slot[starts]] += np.add.reduceat(values, starts, axis=0)
 
 
 def _fold(keys: Ints) -> Ints:
-    """Twenty bits of a key."""
-    return ((keys >> 12) ^ (keys >> 29)) & 0xFFFFF
+    """Twenty-two bits of a key."""
+    return ((keys >> 10) ^ (keys >> 29)) & 0x3FFFFF
 
 
 def _softmax(decision: Floats) -> Floats:

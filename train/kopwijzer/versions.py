@@ -31,9 +31,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kopwijzer.arrays import pack, unpack
-from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
+from kopwijzer.errors import (
+    BadRows,
+    BadSettings,
+    BadVersion,
+    KopwijzerError,
+    NoRoom,
+    NoSuchVersion,
+)
 from kopwijzer.scorer import Abstention, Scorer, Weights
-from kopwijzer.text import Block
+from kopwijzer.text import SIGNALS, Block
 
 __all__ = [
     "FORMAT",
@@ -90,12 +97,12 @@ class Version:
 
     def read(self, file: str) -> bytes:
         """The bytes of one of the version's files, after its digest was checked."""
-        return _check_digest(self, file, _read_file(self.path / file, _MODEL_BYTES))
+        return _read_checked(self, file, _MODEL_BYTES)
 
     def scorer(self) -> Scorer:
         """The model, ready to score; its arrays stay in the mapped file."""
         where = self.path / "scorer.npz"
-        data = _check_digest(self, "scorer.npz", _map_file(where, _MODEL_BYTES))
+        data = _map_checked(self, "scorer.npz")
         try:
             return _scorer(self.manifest, data)
         except (BadVersion, BadSettings) as error:
@@ -205,10 +212,10 @@ def verify(version: Version) -> list[str]:
         if path.name not in allowed:
             raise BadVersion(f"{path}: is not named in the manifest; remove it or do not trust it")
     for file in version.manifest["files"]:
-        _check_digest(version, file, _map_file(version.path / file, _MODEL_BYTES))
+        _map_checked(version, file)
         done.append(f"{file}: digest holds")
     where = version.path / "probes.jsonl"
-    raw = _check_digest(version, "probes.jsonl", _read_file(where, _PROBE_BYTES))
+    raw = _read_checked(version, "probes.jsonl", _PROBE_BYTES)
     scorer = version.scorer()
     try:
         probes = [json.loads(line) for line in raw.splitlines()]
@@ -236,6 +243,8 @@ def load_pipeline(version: Version) -> Any:
 
 
 def _open(path: Path, name: str) -> Version:
+    if path.is_symlink():
+        raise BadVersion(f"{path}: is a link; a version is a folder of its own")
     raw = _read_file(path / "manifest.json", _MANIFEST_BYTES)
     where = path / "manifest.json"
     try:
@@ -330,18 +339,33 @@ def _is_within(value: Any, low: float, high: float) -> bool:
     return type(value) in (int, float) and low <= value <= high
 
 
-def _check_digest[Bytes: (bytes, mmap.mmap | bytes)](
-    version: Version, file: str, data: Bytes
-) -> Bytes:
-    """The bytes of a file again, whose size and digest are those of the manifest."""
-    facts = version.manifest["files"].get(file)
+def _facts(version: Version, file: str) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] | None = version.manifest["files"].get(file)
     if facts is None:
         raise BadVersion(f"{version.path}: has no {file}")
-    if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise BadVersion(
-            f"{version.path / file}: is damaged or was replaced, its digest does not hold"
-        )
+    return facts
+
+
+def _read_checked(version: Version, file: str, limit: int) -> bytes:
+    facts, where = _facts(version, file), version.path / file
+    data = _read_file(where, limit)
+    _check_digest(where, data, facts)
     return data
+
+
+def _map_checked(version: Version, file: str) -> mmap.mmap | bytes:
+    facts, where = _facts(version, file), version.path / file
+    descriptor, size = _open_file(where, _MODEL_BYTES)
+    with os.fdopen(descriptor, "rb") as opened:
+        # Nothing cannot be mapped.
+        data = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    _check_digest(where, data, facts)
+    return data
+
+
+def _check_digest(where: Path, data: mmap.mmap | bytes, facts: Mapping[str, Any]) -> None:
+    if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
+        raise BadVersion(f"{where}: is damaged or was replaced, its digest does not hold")
 
 
 def _scorer(manifest: Mapping[str, Any], data: mmap.mmap | bytes) -> Scorer:
@@ -392,19 +416,9 @@ def _open_file(path: Path, limit: int) -> tuple[int, int]:
 
 
 def _read_file(path: Path, limit: int) -> bytes:
-    if path.parent.is_symlink():
-        raise BadVersion(f"{path.parent}: is a link; a version is a folder of its own")
-    descriptor, _ = _open_file(path, limit)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(limit + 1)
-
-
-def _map_file(path: Path, limit: int) -> mmap.mmap | bytes:
     descriptor, size = _open_file(path, limit)
     with os.fdopen(descriptor, "rb") as file:
-        if size == 0:
-            return b""
-        return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        return file.read(size)
 
 
 def _no_constant(text: str) -> float:
@@ -437,12 +451,12 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _read_alias(folder: Path, alias: str) -> str | None:
+    if (folder / "aliases").is_symlink():
+        return None
     try:
-        descriptor, _ = _open_file(folder / "aliases" / alias, 64)
+        text = _read_file(folder / "aliases" / alias, 64).decode("ascii", "replace").strip()
     except BadVersion:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        text = file.read().decode("ascii", "replace").strip()
     return text if _NUMBER.fullmatch(text) else None
 
 
@@ -502,41 +516,40 @@ def save(
     folder = models_folder(models) / _name(name)
     with _translated(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        work = folder / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
-        work.mkdir()
-        try:
+        with _workplace(folder) as work:
             records = _probe_records(scorer, pipeline, probes)
             _write_file(work / "scorer.npz", pack_scorer(scorer))
             _write_file(work / "probes.jsonl", "".join(map(_line, records)).encode())
             _dump_pipeline(pipeline, work / "model.joblib")
-            numbers = _numbers(folder)
-            number = numbers[-1] + 1 if numbers else 1
             while True:
+                number = (_numbers(folder) or [0])[-1] + 1
+                if number > _LAST_NUMBER:
+                    raise NoRoom(f"{folder}: v{_LAST_NUMBER} is the last number there is")
                 manifest = _manifest(name, number, scorer, facts)
                 for file, content in files(manifest).items():
                     _write_file(work / file, content)
                 manifest["files"] = _digests(work)
-                raw = _manifest_bytes(manifest)
-                _write_file(work / "manifest.json", raw)
+                _write_file(work / "manifest.json", _manifest_bytes(manifest))
                 _sync(work)
-                try:
-                    # A folder takes the place only of nothing: of two writers one gets ENOTEMPTY.
-                    work.rename(folder / f"v{number}")
+                if _publish(work, folder, number):
                     break
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    number += 1
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-        _sync(folder)
-        with _locked(folder):
-            _log(folder, event="saved", version=f"v{number}")
-            if _read_alias(folder, "champion") is None:
-                _point(folder, "champion", f"v{number}", note="the first version")
     return _open(folder / f"v{number}", name)
+
+
+def _publish(work: Path, folder: Path, number: int) -> bool:
+    """Give a finished folder its place, or say that another writer took the number before."""
+    with _locked(folder):
+        place = folder / f"v{number}"
+        if os.path.lexists(place):
+            return False
+        _reconcile(folder)
+        work.rename(place)
+        _sync(folder)
+        _log(folder, event="saved", version=place.name)
+        if _read_alias(folder, "champion") is None:
+            first = f"v{_numbers(folder)[0]}"
+            _point(folder, "champion", first, note="the first version")
+    return True
 
 
 def set_alias(
@@ -571,14 +584,18 @@ def rollback(
         _reconcile(folder)
         moves: list[str] = []
         for entry in history(models, name):
-            if entry.get("event") == "alias" and entry.get("alias") == alias:
-                moves.append(str(entry.get("version")))
-            elif entry.get("event") == "rollback" and entry.get("alias") == alias and moves:
+            number = str(entry.get("version"))
+            if entry.get("alias") != alias or not _NUMBER.fullmatch(number):
+                continue
+            if entry.get("event") == "rollback" and moves:
                 moves.pop()
+            elif entry.get("event") == "alias" and moves[-1:] != [number]:
+                moves.append(number)
         if len(moves) < 2 or not (folder / moves[-2]).is_dir():
             raise NoSuchVersion(f"{name}@{alias}: the log knows no earlier version to go back to")
+        version = _open(folder / moves[-2], name)
         _point(folder, alias, moves[-2], event="rollback")
-    return find(f"{name}@{alias}", models)
+    return version
 
 
 def _manifest(name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -685,8 +702,10 @@ def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note:
     """Move an alias and log it; the caller holds the lock."""
     _reconcile(folder)
     place = folder / "aliases"
+    if place.is_symlink():
+        raise NoRoom(f"{place}: is a link; make it a folder")
     place.mkdir(exist_ok=True)
-    fresh = folder / f".alias-{os.getpid()}-{secrets.token_hex(4)}"
+    fresh = folder / f".moving-{secrets.token_hex(6)}"
     try:
         _write_file(fresh, f"{number}\n".encode())
         fresh.replace(place / alias)
@@ -698,14 +717,20 @@ def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note:
 
 
 def _reconcile(folder: Path) -> None:
-    """Log what a mover that was killed between moving and logging left unlogged."""
+    """Log what one that was killed between moving and logging left unlogged, and sweep after it."""
     logged: dict[str, str] = {}
+    saved: set[str] = set()
     for entry in history(folder.parent, folder.name):
         if entry.get("event") in ("alias", "rollback"):
             logged[str(entry.get("alias"))] = str(entry.get("version"))
+        elif entry.get("event") == "saved":
+            saved.add(str(entry.get("version")))
+    for number in (f"v{n}" for n in _numbers(folder)):
+        if number not in saved:
+            _log(folder, event="saved", version=number, note="found unlogged")
     for alias, number in aliases(folder.parent, folder.name).items():
         if logged.get(alias) != number:
-            _log(folder, event="alias", version=number, alias=alias, note="found after a crash")
+            _log(folder, event="alias", version=number, alias=alias, note="found unlogged")
 
 
 def _log(folder: Path, **entry: Any) -> None:
@@ -713,11 +738,13 @@ def _log(folder: Path, **entry: Any) -> None:
     who = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = _line({"time": now, **entry, "who": who}).encode()
-    descriptor = os.open(
-        folder / "log.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644
-    )
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(folder / "log.jsonl", flags, 0o644)
     try:
-        size = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NoRoom(f"{folder / 'log.jsonl'}: is no file; move it away")
+        size = found.st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             # What a crash of the whole machine tore goes; every whole line stays.
             kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
@@ -738,15 +765,67 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=True) + "\n"
 
 
+@contextlib.contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A folder to write in, gone afterwards unless it was moved.
+
+    A locked file beside it says that its writer lives: the kernel lets go of the lock of one that
+    was killed, in whatever container it ran, and the next writer sweeps what it left.
+    """
+    import fcntl
+
+    work = folder / f".writing-{secrets.token_hex(6)}"
+    mark = _mark(work)
+    with _locked(folder):
+        _sweep(folder)
+        descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        work.mkdir()
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            mark.unlink()
+        os.close(descriptor)
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what writers that are no longer alive left behind."""
-    for path in [*folder.glob(".writing-*"), *folder.glob(".alias-*")]:
-        pid = path.name.split("-")[1]
-        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    """Remove what writers and movers that are no longer alive left; the caller holds the lock."""
+    works = {folder / path.name.removesuffix(".lock") for path in folder.glob(".writing-*")}
+    for work in works:
+        if not _is_locked(_mark(work)):
+            shutil.rmtree(work, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _mark(work).unlink()
+    # Whoever moves an alias holds the lock that the caller holds now. Signing takes no lock, and
+    # milliseconds.
+    old = datetime.now(UTC).timestamp() - 3600
+    for path in [*folder.glob(".moving-*"), *folder.glob(".alias-*")]:
+        with contextlib.suppress(OSError):
+            if path.name.startswith(".moving-") or path.lstat().st_mtime < old:
+                path.unlink()
+
+
+def _mark(work: Path) -> Path:
+    return work.with_name(f"{work.name}.lock")
+
+
+def _is_locked(path: Path) -> bool:
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -754,7 +833,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """One mover of aliases at a time. The kernel lets go of the lock of one that was killed."""
     import fcntl
 
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder / ".lock", flags, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
