@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Where the sections are looked for: a folder beside the repository, which need not be there.
 SECTIONS = ROOT.parent / "shared" / "real"
 
-_ONSETS = "b d f g h j k l m n p r s t v w z br dr gr kl kr pl sl st tr vl".split()
-_RIMES = "aan aak eer een el em ies ijk ing oen oor op ork ot uif uin uur aas erf icht".split()
+_ONSETS = (*"bdfghjklmnprstvwz", "br", "dr", "gr", "kl", "kr", "pl", "sl", "st", "tr", "vl")
+_RIMES = ("aan", "aak", "eer", "el", "em", "ies", "ijk", "ing", "oen", "oor", "op", "ot", "uin")
 _SYLLABLES = [onset + rime for onset in _ONSETS for rime in _RIMES]
 
 
@@ -30,7 +30,9 @@ class Corpus:
 
 def shipped(rows: int | None = None) -> Corpus:
     """football-nl: a quarter of its sources is the test part, so that no story is in both."""
-    every = list(read(str(ROOT / "data" / "football-nl"), columns=Columns(source="beat"), labelled=True))
+    every = list(
+        read(str(ROOT / "data" / "football-nl"), columns=Columns(source="beat"), labelled=True)
+    )
     held_out = set(sorted({row.source or "" for row in every})[::4])
     train = [row for row in every if row.source not in held_out]
     test = [row for row in every if row.source in held_out]

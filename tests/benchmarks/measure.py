@@ -27,7 +27,7 @@ def in_turn(
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        names = list(calls) if number % 2 == 0 else list(reversed(calls))
+        names = list(calls) if number % 2 == 0 else list(calls)[::-1]
         for name in names:
             if number and name in once:
                 continue

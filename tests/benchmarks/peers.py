@@ -22,10 +22,11 @@ Stage = Mapping[str, Sequence[Any]]
 
 
 class Fitted(Protocol):
-    """A model that was fitted. `preparing` is the part of the fit (seconds) that went into
-    bringing the rows into the peer's own form."""
+    """A model that was fitted."""
 
-    preparing: float
+    @property
+    def preparing(self) -> float:
+        """Seconds of the fit that went into bringing the rows into the peer's own form."""
 
     def prepare(self, rows: Sequence[Headline]) -> Sequence[Any]:
         """The rows in the form that `predict` takes."""
@@ -35,11 +36,16 @@ class Fitted(Protocol):
 
 
 class Peer(Protocol):
-    """Something that learns from rows."""
+    """Something that learns from rows, on so many threads."""
 
-    name: str
-    threads: int
-    stages: tuple[Stage, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def stages(self) -> tuple[Stage, ...]: ...
 
     def why_not(self) -> str | None:
         """Why it cannot run here; None when it can."""

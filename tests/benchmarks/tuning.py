@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from kopwijzer.headlines import Headline
+
 from . import data
 from .data import ROOT
 from .peers import Fitted, Peer
@@ -67,7 +69,7 @@ def _tune(peer: Peer, corpus: data.Corpus) -> dict[str, Any]:
     return {"chosen": best, "rows": len(train), "validation_rows": len(valid), "tried": tried}
 
 
-def figures(fitted: Fitted, rows: Sequence[data.Headline]) -> tuple[float, float]:
+def figures(fitted: Fitted, rows: Sequence[Headline]) -> tuple[float, float]:
     """Accuracy and macro-F1 of a model on rows."""
     from sklearn.metrics import accuracy_score, f1_score
 
