@@ -32,6 +32,7 @@ BLOCKS = (
     Block("characters", kind="characters", low=2, high=4),
     Block("headline", field="headline", weight=0.7),
     Block("teaser", field="teaser", weight=0.4, signals=("quotes",)),
+    Block("patterns", kind="patterns", low=2, high=4, min_df=1, weight=0.8),
     Block("headline_characters", kind="characters", field="headline", low=2, high=4, weight=1.5),
 )
 

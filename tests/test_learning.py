@@ -30,7 +30,15 @@ from kopwijzer.learning import (
     strongest_words,
     to_scorer,
 )
-from kopwijzer.text import Block, expand, pair_hashes, signal_hashes, signals, spell
+from kopwijzer.text import (
+    Block,
+    expand,
+    pair_hashes,
+    pattern_hashes,
+    signal_hashes,
+    signals,
+    spell,
+)
 from kopwijzer.versions import pack_scorer
 
 HEADLINES = [Headline(row["headline"], row["teaser"], row["label"]) for row in ROWS]
@@ -45,10 +53,16 @@ def _pieces(block: Block, row: dict[str, str]) -> list[Counter[int]]:
         parts = (row["headline"], row["teaser"])[field].split()
         if not block.reads(field):
             continue
-        for chunk in parts:
+        for chunk in parts if block.kind != "patterns" else []:
             cut = expand([chunk], block.low, block.high)
             own = cut.words if block.kind == "words" else cut.characters
             pieces.append(Counter(own.tolist()))
+        if block.kind == "patterns":
+            cut = expand(parts)
+            owner = np.zeros(len(cut.masked), dtype=np.int64)
+            codes, _ = pattern_hashes(cut.masked, owner, block.low, block.high)
+            pieces += [Counter([code]) for code in codes.tolist()]
+            continue
         if block.kind == "words" and block.high > 1 and len(parts) > 1:
             cut = expand(parts)
             pairs = pair_hashes(cut.last[:-1], cut.first[1:]).tolist()

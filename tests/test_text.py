@@ -1,7 +1,9 @@
 """Text to features: two spellings of one definition agree, and nothing that tells is lost."""
 
+import unicodedata
 from collections.abc import Sequence
 from itertools import chain
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,10 +17,13 @@ from kopwijzer.text import (
     Chunks,
     Documents,
     expand,
+    gather,
     pair_hashes,
+    pattern_hashes,
     signal_hashes,
     signals,
     spell,
+    spell_patterns,
 )
 
 sizes = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(sorted).map(tuple)
@@ -66,6 +71,51 @@ def _signal(text: str) -> int:
     return _finish(sum(t * power for t, power in zip(terms, powers, strict=True)) + _SIGNAL)
 
 
+def _masked(written: str) -> tuple[int, str]:
+    """The hash and the text of a token as patterns see it."""
+    token = written.replace("İ", "i").lower()
+    if token[0].isalnum() and not _is_letter(token[0]):
+        shape = "".join("0" if s.isalnum() and not _is_letter(s) else s for s in token)[:4]
+        return _token(shape), shape
+    if any(map(_is_letter, token)) and written[0] != token[0]:
+        return 17, "X"
+    return _token(token), token
+
+
+def _is_letter(sign: str) -> bool:
+    return sign.isalpha() or sign == "_" or unicodedata.category(sign)[0] == "M"
+
+
+def _patterns(text: str, low: int, high: int) -> tuple[list[int], list[str]]:
+    masked = [_masked(token) for chunk in text.split() for token in _written(chunk)]
+    if not masked:
+        return [], []
+    hashes, texts = zip((11, "^"), *masked, (13, "$"), strict=True)
+    codes, told = [], []
+    for size in range(low, high + 1):
+        for start in range(len(texts) - size + 1):
+            mixed = 0
+            for code in hashes[start : start + size]:
+                mixed = mixed * _STEP + code & _MASK
+            codes.append(_finish(mixed + (size << 43)))
+            told.append(" ".join(texts[start : start + size]))
+    return codes, told
+
+
+def _written(chunk: str) -> list[str]:
+    """The tokens of a chunk as they are written."""
+    place, found = 0, []
+    for token in _tokens(chunk):
+        found.append(chunk[place : place + len(token)])
+        place += len(token)
+    return found
+
+
+def _tokens(chunk: str) -> list[str]:
+    words, _ = spell(chunk)
+    return [words[0], *(pair.partition(" ")[2] for pair in words if " " in pair)]
+
+
 # Agreement -------------------------------------------------------------------------------------
 
 
@@ -106,10 +156,8 @@ def test_a_chunk_expands_alone_as_among_others(parts: list[str], low_high: tuple
 
 @given(chunks)
 def test_no_sign_is_lost(chunk: str) -> None:
-    words, _ = spell(chunk)
-    tokens = [words[0], *(pair.partition(" ")[2] for pair in words if " " in pair)]
-    assert "".join(tokens) == chunk.replace("İ", "i").lower()
-    assert len(words) == 2 * len(tokens) - 1
+    assert "".join(_tokens(chunk)) == chunk.replace("İ", "i").lower()
+    assert len(spell(chunk)[0]) == 2 * len(_tokens(chunk)) - 1
 
 
 def test_every_code_point_keeps_its_place_in_lower_case() -> None:
@@ -186,6 +234,36 @@ def test_signals_hash_alone_as_among_others(told: list[str]) -> None:
     assert together == list(map(_signal, told))
 
 
+@given(st.lists(st.one_of(headlines, anything), min_size=1, max_size=5), sizes)
+@example(["Genk wint 2-1 van Ajax", "", "'Ik 3de 12:30 U21"], (1, 3))
+@example(["İlkay ΣΑΣ ²x a\u0301 \u0301A"], (1, 3))
+@example(["a", "b"], (8, 8))
+def test_the_two_spellings_of_patterns_agree(texts: list[str], low_high: tuple[int, int]) -> None:
+    cuts = [expand(text.split()) for text in texts]
+    owner = np.repeat(np.arange(len(texts)), [len(cut.masked) for cut in cuts])
+    hashes, whose = pattern_hashes(np.concatenate([cut.masked for cut in cuts]), owner, *low_high)
+    for number, text in enumerate(texts):
+        codes, told = _patterns(text, *low_high)
+        assert hashes[whose == number].tolist() == codes
+        assert spell_patterns(text, *low_high) == told
+
+
+def test_patterns_mask_names_and_numbers() -> None:
+    one, other = (spell_patterns(t, 1, 8) for t in ("Genk wint 2-1", "Ajax wint 3-0"))
+    assert one == other
+    assert one[-1] == "^ X wint 0-0 $"
+    assert spell_patterns("ajax wint 10-0", 2, 2) == ["^ ajax", "ajax wint", "wint 00-0", "00-0 $"]
+
+
+@given(st.lists(st.integers(0, 4), max_size=6), st.randoms(use_true_random=False))
+def test_gathering_is_joining_slices(counts: list[int], random: Random) -> None:
+    values = np.arange(50)
+    starts = [random.randint(0, 46) for _ in counts]
+    slices = [values[start : start + n].tolist() for start, n in zip(starts, counts, strict=True)]
+    start, count = np.array(starts, dtype=np.int64), np.array(counts, dtype=np.int64)
+    assert gather(values, start, count).tolist() == list(chain.from_iterable(slices))
+
+
 def test_features_seldom_share_a_hash() -> None:
     numbers = [f"{number}x" for number in range(60_000)]
     codes = expand(numbers, 2, 2).words
@@ -195,11 +273,6 @@ def test_features_seldom_share_a_hash() -> None:
 
 
 # Tokens ----------------------------------------------------------------------------------------
-
-
-def _tokens(chunk: str) -> list[str]:
-    words, _ = spell(chunk)
-    return [words[0], *(pair.partition(" ")[2] for pair in words if " " in pair)]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from kopwijzer.headlines import Headline
+from kopwijzer import Headline
 
 __all__ = ["PEERS", "Fitted", "Peer"]
 

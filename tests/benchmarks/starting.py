@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kopwijzer import Settings, learning, load, train
-from kopwijzer.headlines import Headline
+from kopwijzer import Headline, Settings, learning, load, train
 from kopwijzer.training import learning_arguments
 
 from . import data

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from kopwijzer.headlines import Headline
+from kopwijzer import Headline
 
 from . import data
 from .data import ROOT

@@ -496,7 +496,8 @@ def models_compare(
     a: RefArgument,
     b: RefArgument,
     on: Annotated[
-        str | None, typer.Option("--on", help="Labelled rows [what A trained on].")
+        str | None,
+        typer.Option("--on", help="Labelled rows [training rows of both, by cross-validation]."),
     ] = None,
     models: ModelsOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -518,7 +519,8 @@ def models_compare(
 def models_promote(
     ref: RefArgument,
     on: Annotated[
-        str | None, typer.Option("--on", help="Labelled rows [what it trained on].")
+        str | None,
+        typer.Option("--on", help="Labelled rows [training rows of both, by cross-validation]."),
     ] = None,
     models: ModelsOption = None,
     force: Annotated[

@@ -53,6 +53,25 @@ class Outcome:
     headlines: Sequence[str] = ()
     teasers: Sequence[str] = ()
 
+    def take(self, places: Sequence[int]) -> "Outcome":
+        """The outcome of some of the rows, in the order of `places`."""
+
+        def some(values: Sequence[Any] | None) -> list[Any] | None:
+            return [values[i] for i in places] if values else None
+
+        return Outcome(
+            truth=[self.truth[i] for i in places],
+            proba=self.proba[list(places)],
+            classes=self.classes,
+            predicted=[self.predicted[i] for i in places],
+            reasons=[self.reasons[i] for i in places],
+            abstain_label=self.abstain_label,
+            groups=some(self.groups),
+            sources=some(self.sources) or (),
+            headlines=some(self.headlines) or (),
+            teasers=some(self.teasers) or (),
+        )
+
     @property
     def labels(self) -> list[str]:
         """Every label that occurs, in the model or in the truth, in alphabetical order."""

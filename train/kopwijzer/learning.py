@@ -251,7 +251,7 @@ class _Counts:
         """The squared additive norm (n,): the sum of the pieces' own squared norms."""
         weight = np.where(place >= 0, idf[place] if len(idf) else 0.0, 0.0)
         owner, column = self._loose(block)
-        total: Floats = np.bincount(owner, weight[column] ** 2, minlength=self.n)
+        total: Floats = np.bincount(owner, weight[column] ** 2, minlength=self.n).astype(float)
         chunks = self._chunks.get(block.kind)
         if chunks is not None:
             squares = sp.csr_matrix(

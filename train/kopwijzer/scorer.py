@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Reason = Literal["empty", "unknown_words", "low_confidence", "out_of_scope"]
 
-_BATCH = 512  # documents summed at once: their rows then stay in the processor's cache
+_BATCH = 256  # documents summed at once: their rows then stay in the processor's cache
 _SIGNS = 1 << 18  # and signs: expanding one takes some 200 bytes for the moment
 _START = np.zeros(1, dtype=np.int64)
 _SIGNAL = "\x1e"  # opens a signal among the chunks; white space to `str.split`
@@ -578,7 +578,7 @@ class _Table:
         # Most keys of a large batch are unknown pairs: a table of their first bits answers for
         # nine in ten of them, and the binary search is for the rest.
         if self._may is None:
-            may = np.zeros(1 << 22, dtype=np.bool_)
+            may = np.zeros(1 << 20, dtype=np.bool_)
             may[_fold(self._keys)] = True
             self._may = may
         places = np.full(len(keys), -1, dtype=np.int64)
@@ -690,7 +690,7 @@ class _Cache:
         n_new = n_tokens + len(tokens)
         grown._token_store = _extended(self._token_store, n_tokens, n_new, tokens)
         grown.masked = grown._token_store[:n_new]
-        grown.text_bytes = self.text_bytes + 4 * sum(map(len, pieces))
+        grown.text_bytes = self.text_bytes + 4 * sum(map(len, pieces)) + tokens.nbytes
         # The dictionary is shared with the old cache, whose holders ignore numbers they lack.
         grown.numbers = self.numbers
         grown.numbers.update(zip(pieces, range(old, new), strict=True))
@@ -724,8 +724,8 @@ def _add(sums: Floats, owner: Ints, block: Ints, values: Floats) -> None:
 
 
 def _fold(keys: Ints) -> Ints:
-    """Twenty-two bits of a key."""
-    return ((keys >> 10) ^ (keys >> 29)) & 0x3FFFFF
+    """Twenty bits of a key."""
+    return ((keys >> 12) ^ (keys >> 29)) & 0xFFFFF
 
 
 def _softmax(decision: Floats) -> Floats:

@@ -5,7 +5,7 @@ import json
 import re
 import reprlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,7 +90,7 @@ class BlockSettings(_Section):
     @field_validator("signals")
     @classmethod
     def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if value and info.data.get("kind") == "characters":
+        if value and info.data.get("kind") in ("characters", "patterns"):
             raise ValueError("only words take signals")
         for name in value:
             if name not in SIGNALS:
@@ -113,6 +113,7 @@ class AbstentionSettings(_Section):
 
     label: Annotated[str, Field(min_length=1)] = "other"
     min_known_share: Share = 0.55
+    min_confidence: Share = 0.45
     precision: _Promise | None = None
 
 
@@ -143,7 +144,9 @@ class Settings(_Section):
     @classmethod
     def _alike(cls, value: dict[str, BlockSettings]) -> dict[str, BlockSettings]:
         try:
-            gram_sizes(_block(name, block) for name, block in value.items())
+            blocks = [_block(name, block) for name, block in value.items()]
+            for kind in ("characters", "patterns"):
+                gram_sizes(blocks, kind)
         except BadSettings as error:
             raise ValueError(str(error)) from error
         return value
@@ -183,10 +186,19 @@ class Settings(_Section):
         """The feature blocks in their order."""
         return tuple(_block(name, block) for name, block in self.features.items())
 
-    def abstains(self, thresholds: Mapping[str, float] | None = None) -> Abstention:
-        """The rules for abstaining, with thresholds chosen from data."""
+    def abstains(
+        self, thresholds: Mapping[str, float] | None = None, labels: Iterable[str] = ()
+    ) -> Abstention:
+        """The rules for abstaining of a model with these labels.
+
+        `thresholds` were chosen from data. Labels without one have `min_confidence`, if rows with
+        the abstaining label were among the training rows.
+        """
         rule = self.abstention
-        return Abstention(rule.label, dict(thresholds or {}), rule.min_known_share)
+        found = dict.fromkeys(sorted(set(labels) - {rule.label}), rule.min_confidence)
+        if rule.label not in labels:
+            found = {}
+        return Abstention(rule.label, {**found, **(thresholds or {})}, rule.min_known_share)
 
     def to_toml(self) -> str:
         """The filled-in settings as TOML that `read` takes."""

@@ -278,7 +278,8 @@ def gather(values: npt.NDArray[Any], start: Ints, count: Ints) -> npt.NDArray[An
     """The values ``[start[i]:start[i] + count[i]]`` of each i, one after the other."""
     ends = np.cumsum(count)
     total = int(ends[-1]) if len(ends) else 0
-    return values[np.arange(total) + np.repeat(start - (ends - count), count)]
+    found: npt.NDArray[Any] = values[np.arange(total) + np.repeat(start - (ends - count), count)]
+    return found
 
 
 def _pointers(counts: npt.NDArray[np.integer]) -> Ints:
@@ -308,7 +309,7 @@ def pattern_hashes(masked: Mixed, owner: Ints, low: int, high: int) -> tuple[Has
     if owner[0] == owner[-1]:  # one document: nothing can cross a border
         tokens = np.empty(len(masked) + 2, dtype=np.uint64)
         tokens[0], tokens[1:-1], tokens[-1] = _OPEN, masked, _CLOSE
-        hashes = _finish(np.concatenate(list(_running(tokens, low, high))))
+        hashes = _finish(np.concatenate([tokens[:0], *_running(tokens, low, high)]))
         return hashes, np.full(len(hashes), owner[0])
     first = np.append(True, owner[1:] != owner[:-1])
     rank = np.cumsum(first) - 1
@@ -318,7 +319,7 @@ def pattern_hashes(masked: Mixed, owner: Ints, low: int, high: int) -> tuple[Has
     tokens[place + 1] = masked
     tokens[place[first]] = _OPEN
     whose = np.repeat(owner[first], np.bincount(rank, minlength=n_documents) + 2)
-    parts, owners = [], []
+    parts, owners = [masked[:0]], [owner[:0]]
     for size, running in zip(range(low, high + 1), _running(tokens, low, high), strict=False):
         fits = whose[: len(running)] == whose[size - 1 :]
         parts.append(running[fits])
@@ -344,10 +345,9 @@ def spell_patterns(text: str, low: int, high: int) -> list[str]:
     """
     tokens = ["^"]
     for chunk in text.split():
-        kept = chunk.replace("\u0130", "i")
         place = 0
         for token in _TOKEN.findall(_lower(chunk)):
-            written = kept[place : place + len(token)]
+            written = chunk[place : place + len(token)]
             place += len(token)
             tokens.append(_TOKEN.mask(token, written))
     tokens.append("$")

@@ -3,6 +3,7 @@
 `train` makes a version with honest figures; `fit` makes only the scorer.
 """
 
+import gzip
 import hashlib
 import json
 import platform
@@ -33,6 +34,7 @@ __all__ = [
     "evaluation_page",
     "fingerprint",
     "fit",
+    "kept_outcome",
     "learning_arguments",
     "read_labelled",
     "splits",
@@ -82,7 +84,7 @@ def train(
     measured = _cross_validate(rows, truth, groups, settings, engine, say)
     say("fit", 0, 1)
     pipeline = _fit_pipeline(rows, truth, settings)
-    rule = settings.abstains(measured.promise.thresholds if measured.promise else None)
+    rule = settings.abstains(measured.promise.thresholds if measured.promise else None, set(truth))
     learning.settle(
         pipeline,
         temperature=measured.temperature,
@@ -112,7 +114,11 @@ def train(
             "report.html": drawn,
             "README.md": card.render(manifest, numbers),
         }
-        return {file: text.encode("utf-8", "surrogatepass") for file, text in texts.items()}
+        done = {file: text.encode("utf-8", "surrogatepass") for file, text in texts.items()}
+        kept = measured.outcomes.get(measured.honest)
+        if kept is not None:
+            done["outcomes.jsonl.gz"] = pack_outcome(kept)
+        return done
 
     strongest = learning.strongest_words(pipeline, rows)
     say("save", 0, 1)
@@ -148,7 +154,7 @@ def fit(rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None 
     truth = [str(row.label) for row in checked]
     pipeline = _fit_pipeline(checked, truth, settings)
     learning.settle(pipeline, prior_shift=_prior_shift(truth, settings))
-    return learning.to_scorer(pipeline, settings.abstains())
+    return learning.to_scorer(pipeline, settings.abstains(labels=set(truth)))
 
 
 def read_labelled(source: Any, settings: Settings) -> list[Headline]:
@@ -311,7 +317,7 @@ def _cross_validate(
             groups=bare.groups,
             abstain_label=settings.abstention.label,
         )
-    rule = settings.abstains(promise.thresholds if promise else None)
+    rule = settings.abstains(promise.thresholds if promise else None, classes)
     outcomes = {kind: outcome(fold, rule) for kind, fold in by_kind.items()}
     measured = {}
     for number, (kind, seen) in enumerate(outcomes.items()):
@@ -418,11 +424,62 @@ def _learning_curve(
             fold.known,
             fold.words,
             classes=sorted(set(truth)),
-            rule=settings.abstains(),
+            rule=settings.abstains(labels=set(truth)),
             groups=[str(groups[i]) for i in fold.test],
         )
         points.append((len(part), figures.measure(outcome, n_bootstrap=200)))
     return points
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """What was said out of fold, one JSON line per row, gzipped: the same bytes for the same."""
+    lines = [
+        json.dumps(
+            {
+                "headline": headline,
+                "teaser": teaser,
+                "truth": truth,
+                "predicted": predicted,
+                "group": group,
+                "source": source,
+                "proba": [round(float(p), 5) for p in proba],
+                "reason": reason,
+            }
+        )
+        for headline, teaser, truth, predicted, group, source, proba, reason in zip(
+            outcome.headlines,
+            outcome.teasers,
+            outcome.truth,
+            outcome.predicted,
+            outcome.groups or [""] * len(outcome.truth),
+            outcome.sources,
+            outcome.proba,
+            outcome.reasons,
+            strict=True,
+        )
+    ]
+    head = json.dumps({"classes": list(outcome.classes), "abstain_label": outcome.abstain_label})
+    return gzip.compress("\n".join([head, *lines, ""]).encode(), mtime=0)
+
+
+def kept_outcome(version: versions.Version) -> Outcome | None:
+    """What a version's out-of-fold models said of its training rows; None where nothing was kept."""
+    if "outcomes.jsonl.gz" not in version.manifest["files"]:
+        return None
+    first, *rest = gzip.decompress(version.read("outcomes.jsonl.gz")).decode().splitlines()
+    head, rows = json.loads(first), [json.loads(line) for line in rest]
+    return Outcome(
+        truth=[row["truth"] for row in rows],
+        proba=np.array([row["proba"] for row in rows]),
+        classes=head["classes"],
+        predicted=[row["predicted"] for row in rows],
+        reasons=[row["reason"] for row in rows],
+        abstain_label=head["abstain_label"],
+        groups=[row["group"] for row in rows],
+        sources=[row["source"] for row in rows],
+        headlines=[row["headline"] for row in rows],
+        teasers=[row["teaser"] for row in rows],
+    )
 
 
 # What is written down --------------------------------------------------------------------------

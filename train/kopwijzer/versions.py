@@ -72,6 +72,7 @@ _LOG_BYTES = 256 << 20
 _MAX_CELLS = 10_000  # labels times blocks: a batch of rows takes some 100 KB for each of them
 _LAST_NUMBER = 999_999_999
 _BLOCK = frozenset(Block.__dataclass_fields__)
+_KINDS, _FIELDS = ("words", "characters", "patterns"), ("both", "headline", "teaser")
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
@@ -259,11 +260,12 @@ def _open(path: Path, name: str) -> Version:
             "install the kopwijzer that wrote it, or train again"
         )
     try:
-        if raw != _manifest_bytes(manifest):
-            raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
-        _check_manifest(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        holds = raw == _manifest_bytes(manifest)
+    except (ValueError, RecursionError) as error:
         raise BadVersion(f"{where}: is damaged ({error})") from error
+    if not holds:
+        raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
+    _check_manifest(manifest, where)
     if manifest["name"] != name or f"v{manifest['version']}" != path.name:
         raise BadVersion(
             f"{where}: belongs to {manifest['name']}@v{manifest['version']}; "
@@ -272,8 +274,15 @@ def _open(path: Path, name: str) -> Version:
     return Version(path, manifest)
 
 
-def _check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Raise some error of values or types unless a scorer can be made of it safely."""
+def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
+    """Raise `BadVersion` unless a scorer can be made of it safely."""
+    try:
+        _check_values(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadVersion(f"{where}: a manifest cannot hold this: {error}") from error
+
+
+def _check_values(manifest: Mapping[str, Any]) -> None:
     labels, blocks = manifest["labels"], manifest["blocks"]
     if not isinstance(manifest["settings"], dict):
         raise ValueError("settings")
@@ -315,8 +324,8 @@ def _check_block(block: Mapping[str, Any]) -> None:
     sane = (
         set(block) == _BLOCK
         and isinstance(block["name"], str)
-        and block["kind"] in ("words", "characters")
-        and block["field"] in ("both", "headline", "teaser")
+        and block["kind"] in _KINDS
+        and block["field"] in _FIELDS
         and _is_count(block["low"], 1)
         and _is_count(block["high"], block["low"])
         and block["high"] <= 8
@@ -529,6 +538,7 @@ def save(
                 for file, content in files(manifest).items():
                     _write_file(work / file, content)
                 manifest["files"] = _digests(work)
+                _check_manifest(manifest, folder)
                 _write_file(work / "manifest.json", _manifest_bytes(manifest))
                 _sync(work)
                 if _publish(work, folder, number):
