@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,8 @@ KINDS = {
     "class_balance": "by label",
 }
 
+#: How far (0-1) another label must be ahead of a row's own to be told: less is a tie.
+_AHEAD = 0.1
 #: Rows of a label that are too few to learn it from.
 _FEW = 20
 #: Rows and lower-case words that a language can be told from.
@@ -66,6 +68,7 @@ class Finding:
     other_headline: str = ""
     other_label: str = ""
     suggestion: str = ""
+    n_rows: int = 1
 
 
 def check(
@@ -228,7 +231,7 @@ def _label_errors(
     reached = np.where((p >= usual) & (count > 0), p, -1.0)
     other = reached.argmax(axis=1)
     ahead = reached[np.arange(len(use)), other] - own
-    for place in np.flatnonzero((other != given) & (ahead > 0)):
+    for place in np.flatnonzero((other != given) & (ahead > _AHEAD)):
         i, label, better = int(use[place]), classes[given[place]], classes[other[place]]
         yield _own(
             "label_error",
@@ -246,16 +249,16 @@ def _class_balance(rows: Sequence[Headline]) -> Iterator[Finding]:
     without = len(rows) - count.total()
     if without and count:
         yield _of_the_set(
-            "class_balance", "", f"{without:,} of {len(rows):,} rows have no label", 0.0
+            "class_balance", "", f"{without:,} of {_rows(len(rows))} without a label", 0.0, without
         )
     most = max(count.values(), default=0)
     for label, n in count.items():
-        detail = f"{n:,} rows, {n / count.total():.1%}"
+        detail = f"{_rows(n)}, {n / count.total():.1%}"
         if n < _FEW:
             detail += ": too few to learn it or to measure how well it is learned"
         elif most >= 10 * n:
             detail += f": the largest has {most / n:.0f} times as many"
-        yield _of_the_set("class_balance", str(label), detail, 1 - n / most)
+        yield _of_the_set("class_balance", str(label), detail, 1 - n / most, n)
 
 
 # Texts -----------------------------------------------------------------------------------------
@@ -272,8 +275,9 @@ def _empty_teasers(rows: Sequence[Headline]) -> Iterator[Finding]:
         yield _of_the_set(
             "empty_teaser",
             label,
-            f"{n:,} of {every[label]:,} rows, {n / every[label]:.1%}",
+            f"{n:,} of {_rows(every[label])}, {n / every[label]:.1%}",
             n / every[label],
+            n,
         )
 
 
@@ -329,29 +333,30 @@ def _odd_languages(rows: Sequence[Headline]) -> Iterator[Finding]:
 
 
 def _lower_case(row: Headline) -> list[str]:
-    """The lower-case words of a row, or all of them where nearly all have capitals."""
+    """The lower-case words of a row, or all of them where Nearly All Have Capitals."""
     every = _WORD.findall(f"{row.headline} {row.teaser}")
     lower = [word for word in every if word.islower()]
-    if len(lower) < _LANGUAGE_WORDS and len(every) >= 6:
-        return [word.lower() for word in every]
-    return lower
+    return lower if 5 * len(lower) > len(every) else [word.lower() for word in every]
 
 
 def _left_out(pieces: Sequence[Sequence[str]]) -> Floats:
     """The mean log-probability of each row's pieces in all other rows."""
     number: dict[str, int] = {}
-    flat = np.array([number.setdefault(piece, len(number)) for own in pieces for piece in own])
+    flat: Ints = np.array(
+        [number.setdefault(piece, len(number)) for own in pieces for piece in own]
+    )
     owner = np.repeat(np.arange(len(pieces)), [len(own) for own in pieces])
     cells, count = np.unique(owner * len(number) + flat, return_counts=True)
     row, piece = cells // len(number), cells % len(number)
     elsewhere = np.bincount(flat, minlength=len(number))[piece] - count
-    told: Floats = np.bincount(row, count * np.log((elsewhere + 0.5) / len(flat)), len(pieces))
-    return told / np.bincount(row, count, len(pieces))
+    told = count * np.log((elsewhere + 0.5) / len(flat))
+    mean: Floats = np.bincount(row, told, len(pieces)) / np.bincount(row, count, len(pieces))
+    return mean
 
 
 def _robust(values: Floats) -> Floats:
     """Distance from the median in standard deviations, as the median deviation tells them."""
-    apart = values - np.median(values)
+    apart = values - float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(apart)))
     return apart / (spread or 1.0)
 
@@ -381,12 +386,16 @@ def _own(
     )
 
 
-def _of_the_set(kind: str, label: str, detail: str, score: float) -> Finding:
-    return Finding(kind, None, "", "", label, detail, score)
+def _of_the_set(kind: str, label: str, detail: str, score: float, n_rows: int) -> Finding:
+    return Finding(kind, None, "", "", label, detail, score, n_rows=n_rows)
 
 
 def _where(row: Headline, i: int) -> str:
     return row.where or f"row {i + 1}"
+
+
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n:,} rows"
 
 
 def _times(n: int) -> str:
@@ -394,27 +403,111 @@ def _times(n: int) -> str:
 
 
 def table(findings: Sequence[Finding], n_rows: int, worst: int = 3) -> str:
-    """The findings for people: how many of each kind, and the `worst` of each.
+    """The findings for people: how many of each kind, then the `worst` of each.
 
-    >>> print(table(check([Headline("Genk wint", label="win")] * 2), 2))
-    2 rows checked
-      1 (50.0%) repeat an earlier row
+    >>> print(table(check([Headline("Genk wint", label="zege")] * 20), 20))
+    20 rows
+           19  95.0%  repeat an earlier row
+           20 100.0%  have no teaser
     <BLANKLINE>
-    1 row repeats an earlier row
+    19 repeat an earlier row
+      row 2: Genk wint  [zege]
+        as row 1  [zege]
+      row 3: Genk wint  [zege]
+        as row 1  [zege]
+      row 4: Genk wint  [zege]
+        as row 1  [zege]
+    <BLANKLINE>
+    20 have no teaser
+      zege: 20 of 20 rows, 100.0%
+    <BLANKLINE>
+    by label
+      zege: 20 rows, 100.0%
     """
-    by_kind: Mapping[str, list[Finding]] = {
-        kind: [one for one in findings if one.kind == kind] for kind in KINDS
-    }
-    lines = [f"{n_rows:,} rows"]
+    by_kind = {kind: [one for one in findings if one.kind == kind] for kind in KINDS}
+    counts = {kind: _n_rows(kind, own) for kind, own in by_kind.items()}
+    lines = [_rows(n_rows)]
+    lines += [
+        f"  {n:>7,} {n / max(n_rows, 1):>6.1%}  {KINDS[kind]}" for kind, n in counts.items() if n
+    ]
+    if not any(counts.values()):
+        lines.append("  nothing to look at")
     for kind, own in by_kind.items():
-        lines += _told(kind, own, n_rows, worst)
+        if own:
+            lines += ["", f"{counts[kind]:,} {KINDS[kind]}" if counts[kind] else KINDS[kind]]
+            lines += [line for one in own[: worst if _by_row(own) else None] for line in _told(one)]
     return "\n".join(lines)
 
 
-def _told(kind: str, own: Sequence[Finding], n_rows: int, worst: int) -> Iterable[str]:
-    raise NotImplementedError
+def _by_row(own: Sequence[Finding]) -> bool:
+    return own[0].row is not None
+
+
+def _n_rows(kind: str, own: Sequence[Finding]) -> int:
+    if kind == "empty_teaser":
+        return sum(one.n_rows for one in own)
+    return len({one.row for one in own if one.row is not None})
+
+
+def _told(one: Finding) -> Iterable[str]:
+    if one.row is None:
+        yield f"  {one.label}: {one.detail}" if one.label else f"  {one.detail}"
+        return
+    yield _placed("  ", one.where, one.headline, one.label)
+    if one.other_row is not None:
+        other = "" if one.other_headline == one.headline else one.other_headline
+        yield _placed("    as ", one.other_where, other, one.other_label)
+    if one.detail != "the same text":
+        yield f"    {one.detail}"
+
+
+def _placed(before: str, where: str, headline: str, label: str) -> str:
+    """A row in a line of a terminal: the file's name without its folder, the headline cut."""
+    place = where.rpartition("/")[2]
+    short = headline if len(headline) <= 64 else headline[:63] + "…"
+    return f"{before}{place}" + (f": {short}" if short else "") + (f"  [{label}]" if label else "")
 
 
 def to_csv(findings: Sequence[Finding]) -> str:
-    """Every finding as a line of CSV with a header, to work through in a spreadsheet."""
-    raise NotImplementedError
+    """Every finding as a line of CSV under a header, to work through in a spreadsheet.
+
+    >>> print(to_csv(check([Headline("=1+1", label="zege")] * 2)).splitlines()[1])
+    duplicate,1.000,2,row 2,'=1+1,zege,,the same text,row 1,'=1+1,zege
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for one in findings:
+        row = "" if one.row is None else one.row + 1
+        writer.writerow(
+            [
+                one.kind,
+                f"{one.score:.3f}",
+                row,
+                *map(
+                    _cell,
+                    (
+                        one.where,
+                        one.headline,
+                        one.label,
+                        one.suggestion,
+                        one.detail,
+                        one.other_where,
+                        one.other_headline,
+                        one.other_label,
+                    ),
+                ),
+            ]
+        )
+    return stream.getvalue()
+
+
+_COLUMNS = (
+    *("kind", "score", "row", "where", "headline", "label", "suggestion", "detail"),
+    *("other_where", "other_headline", "other_label"),
+)
+
+
+def _cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula (OWASP, "CSV Injection")."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text

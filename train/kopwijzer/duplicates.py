@@ -54,7 +54,7 @@ def near_duplicate_pairs(
 def near_duplicates_across(
     rows: Sequence[Headline], others: Sequence[Headline], threshold: float = 0.5
 ) -> Iterator[tuple[int, int, float]]:
-    """For each row with a near-duplicate among `others`: (row, the most alike other, similarity)."""
+    """(row, the most alike other, similarity) for each row with a near-duplicate in `others`."""
     if not rows or not others:
         return
     grams, other_grams = _Grams.of(rows), _Grams.of(others)
@@ -145,9 +145,16 @@ def _hashed(texts: Sequence[str]) -> tuple[Codes, Ints]:
     starts = np.cumsum(length) - length
     count = length - _SIZE + 1
     owner = np.repeat(np.arange(len(texts), dtype=np.uint64), count)
-    keys = np.unique(owner << np.uint64(32) | gather(mixed, starts, count) >> np.uint64(32))
+    keys = _distinct(owner << np.uint64(32) | gather(mixed, starts, count) >> np.uint64(32))
     found = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(texts))
     return keys.astype(np.uint32), found
+
+
+def _distinct(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The distinct keys, rising: sorting is thrice as fast as the hash table of numpy.unique."""
+    keys.sort()
+    found: npt.NDArray[np.uint64] = keys[np.append(True, keys[1:] != keys[:-1])]
+    return found
 
 
 def _odd_numbers(n: int) -> npt.NDArray[np.uint64]:
