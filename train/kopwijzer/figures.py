@@ -1,6 +1,6 @@
 """Figures: predictions + truth -> numbers with intervals. Pure: no files, no clock, fixed seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ __all__ = [
     "LabelFigures",
     "Outcome",
     "Promise",
+    "by_source",
     "choose_thresholds",
     "compare",
     "confusion",
     "coverage_curve",
     "measure",
+    "precision_recall",
     "reliability",
 ]
 
@@ -29,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _BINS = 10
+_CELLS = 1 << 21  # of resamples x rows worked on at once, to bound memory
 #: A threshold is chosen from no fewer answered rows than this.
 MIN_ROWS = 20
 
@@ -112,7 +115,8 @@ class LabelFigures:
 class Figures:
     """All figures of one `Outcome`; shares are 0-1.
 
-    accuracy, macro_* and weighted_* take abstaining as the answer `abstain_label`.
+    accuracy, macro_* and weighted_* take abstaining as the answer `abstain_label`; a label that
+    is never answered has a precision of None by itself and of 0 in the means.
     among_labels : macro-F1 of the rows that are in scope, when abstaining is barred.
     log_loss : natural logarithm; rows whose label the model lacks are left out.
     brier : sum over the labels of the squared error, mean over rows; range 0-2.
@@ -128,11 +132,13 @@ class Figures:
     macro_precision: float | None
     macro_recall: float | None
     macro_f1: Estimate
+    weighted_precision: float | None
+    weighted_recall: float | None
     weighted_f1: float | None
     among_labels: Estimate
     log_loss: float | None
     brier: float | None
-    calibration_error: float | None
+    calibration_error: float
     coverage: Estimate
     answered_accuracy: Estimate
     scope_auroc: Estimate
@@ -146,118 +152,170 @@ class Figures:
 def measure(outcome: Outcome, *, n_bootstrap: int = 1000, seed: int = 0) -> Figures:
     """The figures of an outcome, with intervals from a bootstrap over its groups.
 
-    Percentile intervals of `n_bootstrap` resamples (Efron and Tibshirani 1993, ch. 13).
+    Percentile intervals of `n_bootstrap` resamples (Efron and Tibshirani 1993, ch. 13). A label
+    that a resample happens to lack says nothing there.
+
+    >>> says = Outcome(
+    ...     truth=["win", "win", "other"],
+    ...     proba=np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]]),
+    ...     classes=["win", "other"],
+    ...     predicted=["win", "other", "win"],
+    ...     reasons=[None, "low_confidence", None],
+    ... )
+    >>> found = measure(says)
+    >>> found.labels["win"].precision, found.labels["win"].recall, round(found.brier, 3)
+    (0.5, 0.5, 0.44)
     """
-    labels = outcome.labels
-    place = {label: i for i, label in enumerate(labels)}
-    truth = np.array([place[label] for label in outcome.truth])
-    said = np.array([place[label] for label in outcome.predicted])
-    n, k = len(truth), len(labels)
+    n = len(outcome.truth)
     if not n:
         raise BadRows("the rows", ["there are none to measure on"])
-    abstain = place.get(outcome.abstain_label, -1)
-    in_scope = truth != abstain
-    columns = np.array([place[label] for label in outcome.classes])
-    barred = outcome.proba.copy()
-    barred[:, columns == abstain] = -1
-    forced = columns[barred.argmax(axis=1)]
-    known = np.isin(truth, columns)
-    index = {label: i for i, label in enumerate(outcome.classes)}
-    column = np.array([index.get(label, 0) for label in outcome.truth])
-    one_hot = np.zeros_like(outcome.proba)
-    one_hot[np.arange(n)[known], column[known]] = 1
-
-    weights = _resamples(outcome.groups, n, n_bootstrap, seed)
-    every = np.ones(n, dtype=bool)
+    labels = outcome.labels
+    truth, said = _places(outcome.truth, labels), _places(outcome.predicted, labels)
+    columns = _places(outcome.classes, labels)
+    in_scope = np.array([label != outcome.abstain_label for label in outcome.truth])
     answered = np.array([reason is None for reason in outcome.reasons])
-    table = _tables(truth, said, k, every, weights)
-    scope_table = _tables(truth, forced, k, in_scope, weights)
-    right = (truth == said).astype(np.float64)
-    present = table[0].sum(axis=1) > 0
-    precision, recall, f1 = _prf(table)
-    support = table[0].sum(axis=1).astype(int)
-    seen = present | (table[0].sum(axis=0) > 0)
-    scope_labels = scope_table[0].sum(axis=1) > 0
-    weighted = float((f1[0] * support).sum() / n)
-    notes = [
-        f"only {count} rows are {label}: its figures say little"
-        for label, count in zip(labels, support.tolist(), strict=True)
-        if 0 < count < MIN_ROWS
+    right = truth == said
+    barred = outcome.proba.copy()
+    barred[:, [label == outcome.abstain_label for label in outcome.classes]] = -1
+    forced = columns[barred.argmax(axis=1)]
+
+    resamples = _Resamples.of(outcome.groups, n, n_bootstrap, seed)
+    counts, scope_counts, sums = resamples.sums(
+        _marks(truth, said, len(labels)),
+        _marks(truth, forced, len(labels)) * in_scope[:, None],
+        np.stack([np.ones(n), right, answered, right & answered], axis=1),
+    )
+    precision, recall, f1 = _prf(counts)
+    _, n_said, support = (part[0].astype(int) for part in _thirds(counts))
+    seen = (support > 0) | (n_said > 0)
+    # Of labels that nobody said or has, nothing is known: those are not in the means.
+    scope_labels = _thirds(scope_counts)[2][0] > 0
+    weighted = [
+        float((np.nan_to_num(part[0]) * support).sum() / n) for part in (precision, recall, f1)
     ]
+    log_loss, brier = _losses(outcome)
     return Figures(
         n_rows=n,
         labels={
             label: LabelFigures(
-                precision=float(precision[0, i]) if table[0][:, i].sum() else None,
-                recall=float(recall[0, i]) if support[i] else None,
-                f1=_estimate(f1[:, i]) if seen[i] else Estimate(None),
+                precision=_known(precision[0, i]),
+                recall=_known(recall[0, i]),
+                f1=_estimate(f1[:, i]),
                 support=int(support[i]),
             )
             for i, label in enumerate(labels)
         },
-        accuracy=_estimate(_ratio(weights @ right, weights.sum(axis=1))),
-        macro_precision=float(precision[0, seen].mean()),
-        macro_recall=float(recall[0, seen].mean()),
-        macro_f1=_estimate(f1[:, seen].mean(axis=1)),
-        weighted_f1=weighted,
+        accuracy=_estimate(_ratio(sums[:, 1], sums[:, 0])),
+        macro_precision=float(np.nan_to_num(precision[0, seen]).mean()),
+        macro_recall=float(np.nan_to_num(recall[0, seen]).mean()),
+        macro_f1=_estimate(_mean(f1[:, seen])),
+        weighted_precision=weighted[0],
+        weighted_recall=weighted[1],
+        weighted_f1=weighted[2],
         among_labels=(
-            _estimate(_prf(scope_table)[2][:, scope_labels].mean(axis=1))
+            _estimate(_mean(_prf(scope_counts)[2][:, scope_labels]))
             if scope_labels.sum() > 1
             else Estimate(None)
         ),
-        log_loss=(
-            float(-np.log(np.clip(outcome.proba[known, column[known]], 1e-15, 1)).mean())
-            if known.any()
-            else None
-        ),
-        brier=float(((outcome.proba - one_hot) ** 2).sum(axis=1)[known].mean())
-        if known.any()
-        else None,
+        log_loss=log_loss,
+        brier=brier,
         calibration_error=_calibration_error(outcome),
-        coverage=_estimate(_ratio(weights @ answered, weights.sum(axis=1))),
-        answered_accuracy=_estimate(_ratio(weights @ (right * answered), weights @ answered)),
-        scope_auroc=_auroc(outcome, in_scope, weights),
-        notes=tuple(notes),
+        coverage=_estimate(_ratio(sums[:, 2], sums[:, 0])),
+        answered_accuracy=_estimate(_ratio(sums[:, 3], sums[:, 2])),
+        scope_auroc=_auroc(outcome, in_scope, resamples),
+        notes=tuple(
+            f"only {count:,} {'row is' if count == 1 else 'rows are'} {label}: "
+            "its figures say little"
+            for label, count in zip(labels, support.tolist(), strict=True)
+            if 0 < count < MIN_ROWS
+        ),
     )
 
 
 # Pieces of measuring ---------------------------------------------------------------------------
 
 
-def _resamples(groups: Sequence[str] | None, n: int, n_bootstrap: int, seed: int) -> Floats:
-    """How often each row counts (1 + n_bootstrap, n): first once, then in each resample."""
-    if groups is None:
-        number = np.arange(n)
-    else:
-        number = np.unique(np.asarray(groups), return_inverse=True)[1]
-    n_groups = int(number.max()) + 1
-    rng = np.random.default_rng(seed)
-    weights = np.empty((1 + n_bootstrap, n), dtype=np.float32)
-    weights[0] = 1
-    for i in range(1, 1 + n_bootstrap):
-        drawn = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
-        weights[i] = drawn[number]
-    return weights
+@dataclass(frozen=True, slots=True)
+class _Resamples:
+    """Draws of whole groups with replacement; the same ones each time they are asked for."""
+
+    number: Ints  # of each row's group
+    n_groups: int
+    n_bootstrap: int
+    seed: int
+
+    @classmethod
+    def of(cls, groups: Sequence[str] | None, n: int, n_bootstrap: int, seed: int) -> "_Resamples":
+        number = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+        return cls(number, int(number.max()) + 1, n_bootstrap, seed)
+
+    def each(self, statistic: Callable[[Floats], Floats]) -> Floats:
+        """A statistic of the rows as they are, then of every resample.
+
+        It is given how often each group was drawn, (some of the resamples, n_groups).
+        """
+        return np.concatenate([statistic(drawn) for drawn in self._draws()])
+
+    def _draws(self) -> Iterator[Floats]:
+        rng = np.random.default_rng(self.seed)
+        yield np.ones((1, self.n_groups))
+        at_once = max(1, _CELLS // len(self.number))
+        for start in range(0, self.n_bootstrap, at_once):
+            many = min(at_once, self.n_bootstrap - start)
+            drawn = np.empty((many, self.n_groups))
+            for i in range(many):
+                places = rng.integers(0, self.n_groups, self.n_groups)
+                drawn[i] = np.bincount(places, minlength=self.n_groups)
+            yield drawn
+
+    def sums(self, *values: Floats) -> list[Floats]:
+        """The sums (1 + n_bootstrap, width) of values (n, width) over the rows of each resample."""
+        every = np.concatenate(values, axis=1)
+        order = np.argsort(self.number, kind="stable")
+        starts = np.searchsorted(self.number[order], np.arange(self.n_groups))
+        by_group = np.add.reduceat(every[order], starts, axis=0)
+        edges = np.cumsum([part.shape[1] for part in values])[:-1]
+        return list(np.split(self.each(lambda drawn: drawn @ by_group), edges, axis=1))
 
 
-def _tables(truth: Ints, said: Ints, k: int, use: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """A confusion matrix (rows truth, columns said) for each resample."""
-    cell = truth * k + said
-    one_hot = np.zeros((len(truth), k * k), dtype=np.float32)
-    one_hot[np.flatnonzero(use), cell[use]] = 1
-    tables: Floats = (weights @ one_hot).reshape(-1, k, k).astype(np.float64)
-    return tables
+def _places(names: Sequence[str], labels: Sequence[str]) -> Ints:
+    place = {label: i for i, label in enumerate(labels)}
+    return np.array([place[name] for name in names], dtype=np.int64)
 
 
-def _prf(tables: Floats) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 (n_tables, n_labels); 0 where nothing was said or was there."""
-    right = np.einsum("bii->bi", tables)
-    said, there = tables.sum(axis=1), tables.sum(axis=2)
-    return _ratio(right, said, 0.0), _ratio(right, there, 0.0), _ratio(2 * right, said + there, 0.0)
+def _marks(truth: Ints, said: Ints, n_labels: int) -> Floats:
+    """(n, 3 * n_labels) of 0 and 1: rightly said, said, and true, by label."""
+    marks = np.zeros((3, len(truth), n_labels))
+    rows = np.arange(len(truth))
+    marks[1, rows, said] = 1
+    marks[2, rows, truth] = 1
+    marks[0] = marks[1] * marks[2]
+    return np.concatenate(list(marks), axis=1)
 
 
-def _ratio(a: Floats, b: Floats, empty: float = float("nan")) -> Floats:
-    return np.divide(a, b, out=np.full(np.shape(a), empty, dtype=np.float64), where=b > 0)
+def _thirds(counts: Floats) -> list[Floats]:
+    return np.split(counts, 3, axis=1)
+
+
+def _prf(counts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1 (n_resamples, n_labels), nan where there is nothing to divide by."""
+    right, said, there = _thirds(counts)
+    return _ratio(right, said), _ratio(right, there), _ratio(2 * right, said + there)
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean of each line over what is known in it."""
+    there = np.isfinite(values)
+    return _ratio(np.where(there, values, 0.0).sum(axis=1), there.sum(axis=1))
+
+
+def _ratio(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
+    found: Floats = np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 0)
+    return found
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _estimate(values: Floats) -> Estimate:
@@ -271,21 +329,40 @@ def _estimate(values: Floats) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def _auroc(outcome: Outcome, in_scope: npt.NDArray[np.bool_], weights: Floats) -> Estimate:
+def _losses(outcome: Outcome) -> tuple[float | None, float | None]:
+    """Log loss and Brier score of the rows whose label the model has."""
+    column = {label: i for i, label in enumerate(outcome.classes)}
+    rows = np.array([i for i, label in enumerate(outcome.truth) if label in column], dtype=int)
+    if not len(rows):
+        return None, None
+    own = np.array([column[outcome.truth[i]] for i in rows])
+    proba = outcome.proba[rows].astype(np.float64)
+    log_loss = -np.log(np.clip(proba[np.arange(len(rows)), own], 1e-15, 1)).mean()
+    proba[np.arange(len(rows)), own] -= 1
+    return float(log_loss), float((proba**2).sum(axis=1).mean())
+
+
+def _auroc(outcome: Outcome, in_scope: npt.NDArray[np.bool_], resamples: _Resamples) -> Estimate:
+    """The share of pairs (in scope, not) in which the first has the higher score; ties are half."""
     if outcome.abstain_label not in outcome.classes or in_scope.all() or not in_scope.any():
         return Estimate(None)
     score = 1 - outcome.proba[:, list(outcome.classes).index(outcome.abstain_label)]
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(score[order]) > 0))
-    value = weights[:, order]
-    positive = np.add.reduceat(value * in_scope[order], starts, axis=1, dtype=np.float64)
-    negative = np.add.reduceat(value * ~in_scope[order], starts, axis=1, dtype=np.float64)
-    below = np.cumsum(negative, axis=1) - negative
-    area = (positive * (below + negative / 2)).sum(axis=1)
-    return _estimate(_ratio(area, positive.sum(axis=1) * negative.sum(axis=1)))
+    number, above = resamples.number[order], in_scope[order]
+
+    def area(drawn: Floats) -> Floats:
+        times = drawn[:, number]
+        positive = np.add.reduceat(times * above, starts, axis=1)
+        negative = np.add.reduceat(times * ~above, starts, axis=1)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        return _ratio((positive * below).sum(axis=1), pairs)
+
+    return _estimate(resamples.each(area))
 
 
-def _calibration_error(outcome: Outcome) -> float | None:
+def _calibration_error(outcome: Outcome) -> float:
     _, accuracy, confidence, count = reliability(outcome)
     full = count > 0
     gap = np.abs(accuracy[full] - confidence[full])
@@ -309,11 +386,41 @@ def reliability(outcome: Outcome) -> tuple[Floats, Floats, Floats, Ints]:
 def confusion(outcome: Outcome) -> tuple[list[str], Ints]:
     """The labels, and how often each (rows) was answered as each (columns)."""
     labels = outcome.labels
-    place = {label: i for i, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for truth, said in zip(outcome.truth, outcome.predicted, strict=True):
-        table[place[truth], place[said]] += 1
+    np.add.at(table, (_places(outcome.truth, labels), _places(outcome.predicted, labels)), 1)
     return labels, table
+
+
+def precision_recall(outcome: Outcome, label: str) -> tuple[Floats, Floats, Floats]:
+    """Precision and recall of a label at every threshold of its probability, highest first.
+
+    Empty where the model lacks the label or no row has it.
+    """
+    truth = np.array([name == label for name in outcome.truth])
+    if label not in outcome.classes or not truth.any():
+        return (np.empty(0),) * 3
+    score = outcome.proba[:, list(outcome.classes).index(label)]
+    order = np.argsort(-score, kind="stable")
+    # Rows of one probability are on the same side of every threshold.
+    last = np.flatnonzero(np.append(np.diff(score[order]) < 0, True))
+    right = np.cumsum(truth[order])[last]
+    return right / (last + 1), right / truth.sum(), score[order][last]
+
+
+def by_source(outcome: Outcome) -> dict[str, tuple[float, int]]:
+    """Macro-F1 over the labels that a source has, and its number of rows; by source, best first."""
+    if not outcome.sources:
+        return {}
+    labels = outcome.labels
+    marks = _marks(_places(outcome.truth, labels), _places(outcome.predicted, labels), len(labels))
+    names, number = np.unique(outcome.sources, return_inverse=True)
+    found = {}
+    for i, name in enumerate(names.tolist()):
+        own = marks[number == i]
+        f1 = _prf(own.sum(axis=0, keepdims=True))[2][0]
+        has = _thirds(own.sum(axis=0, keepdims=True))[2][0] > 0
+        found[name] = (float(f1[has].mean()), len(own))
+    return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
 
 
 def coverage_curve(outcome: Outcome) -> tuple[Floats, Floats, Floats]:
@@ -332,13 +439,19 @@ def coverage_curve(outcome: Outcome) -> tuple[Floats, Floats, Floats]:
 # Promises --------------------------------------------------------------------------------------
 
 
+#: A threshold that no confidence reaches: the label is never given.
+NEVER = 1.01
+_MOST_STARTS = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """Thresholds chosen so that each label's precision is at least what was asked.
 
     `kept` says for each label whether that could be had; a label whose promise cannot be kept has
-    a threshold of 1 and is all but never given. `precision` and `bound` are the precision of the
-    answered out-of-fold rows and its lower confidence bound; `coverage` the share answered.
+    a threshold of 1.01 and is never given. `precision` and `bound` are the precision of the
+    answered out-of-fold rows and its lower confidence bound, or the best that there was where the
+    promise is not kept; None with too few rows. `coverage` is the share answered.
     """
 
     asked: dict[str, float]
@@ -367,53 +480,151 @@ def choose_thresholds(
 ) -> Promise:
     """For each label the lowest threshold at which its precision is at least what is promised.
 
-    `truth` (n,) and `proba` (n, n_labels) are out of fold. Going down from the most confident row
-    of a label, a threshold holds when the one-sided Clopper-Pearson bound of the precision above
-    it is at least the promise; the last that holds before the first that does not is taken. That
-    is fixed-sequence testing, which needs no correction for having looked at many thresholds
-    (Angelopoulos et al. 2021, "Learn then Test", section 4.2). Steps are 20 rows or more. Where
-    rows come in groups, the counts are divided by the mean number of rows per group, since rows
-    of one story are one observation.
+    `truth` (n,) and `proba` (n, n_labels) are out of fold. Each label's promise holds with
+    `confidence`, though its threshold is chosen on the rows that prove it: thresholds are tested
+    from high to low, and the last that passes before the first that fails is taken. That is
+    fixed-sequence testing, which needs no correction for having looked at many thresholds
+    (Angelopoulos et al. 2021, "Learn then Test"). As few rows cannot prove a
+    high precision whatever they say, testing starts at the number of rows that could, and again
+    at twice that number and so on; the starts share the error evenly (Bonferroni). A threshold
+    passes when the lower Clopper-Pearson bound of the precision above it is at least the promise.
+    Rows of one group count as one observation: n rows of groups with m_g of them each are worth
+    n^2 / sum(m_g^2) (Kish 1965, at full correlation).
+
+    Raises
+    ------
+    BadSettings
+        A promise is not between 0 and 1, or for a label that the model lacks.
+    BadRows
+        There are no rows.
     """
     asked = _asked(precision, classes, abstain_label)
+    if not len(truth):
+        raise BadRows("the rows", ["there are none to choose thresholds on"])
     best = proba.argmax(axis=1)
-    share = len(truth) / len(set(groups)) if groups is not None else 1.0
-    thresholds, kept, got, bounds = {}, {}, {}, {}
-    sentences: list[str] = []
+    number = _Resamples.of(groups, len(truth), 0, 0).number
+    right = np.array([classes[top] == label for top, label in zip(best, truth, strict=True)])
+    trials: dict[str, _Trial] = {}
     answered = np.zeros(len(truth), dtype=bool)
     for column, label in enumerate(classes):
         if label == abstain_label:
             continue
         rows = np.flatnonzero(best == column)
-        rows = rows[np.argsort(-proba[rows, column], kind="stable")]
-        right = np.cumsum([truth[i] == label for i in rows])
-        wanted = asked.get(label)
-        if wanted is None:
+        if label not in asked:
             answered[rows] = True
             continue
-        steps = _steps(len(rows))
-        held = 0
-        for step in steps:
-            if _lower_bound(right[step - 1] / share, step / share, confidence) < wanted:
-                break
-            held = step
-        kept[label] = held > 0
-        # Halfway to the next row: the threshold then does not hang on the last digit of one.
-        inside = float(proba[rows[held - 1], column]) if held else 1.0
-        after = float(proba[rows[held], column]) if held < len(rows) else 0.0
-        thresholds[label] = (
-            (inside + after) / 2 if held and held < len(rows) else (0.0 if held else 1.0)
-        )
-        answered[rows[:held]] = True
-        got[label] = float(right[held - 1] / held) if held else None
-        bounds[label] = (
-            float(_lower_bound(right[held - 1] / share, held / share, confidence)) if held else None
-        )
-        sentences.append(_sentence(label, wanted, held, len(rows), right, thresholds[label]))
+        rows = rows[np.argsort(-proba[rows, column], kind="stable")]
+        trial = _try(proba[rows, column], right[rows], number[rows], asked[label], 1 - confidence)
+        trials[label] = trial
+        answered[rows[: trial.n_held]] = True
     before = float((best != _column_of(classes, abstain_label)).mean())
-    after_all = float(answered.mean())
-    sentences.append(f"answered: {after_all:.1%} of the rows, {before:.1%} without the promise")
-    return Promise(asked, thresholds, kept, got, bounds, after_all, before, tuple(sentences))
+    coverage = float(answered.mean())
+    told = [_sentence(label, asked[label], trial) for label, trial in trials.items()]
+    told.append(f"answered: {coverage:.1%} of the rows, {before:.1%} without the promise")
+    return Promise(
+        asked=asked,
+        thresholds={label: trial.threshold for label, trial in trials.items()},
+        kept={label: trial.n_held > 0 for label, trial in trials.items()},
+        precision={label: trial.precision for label, trial in trials.items()},
+        bound={label: trial.bound for label, trial in trials.items()},
+        coverage=coverage,
+        coverage_before=before,
+        sentences=tuple(told),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What testing the thresholds of one label came to."""
+
+    n_rows: int
+    n_held: int
+    threshold: float
+    precision: float | None
+    bound: float | None
+
+
+def _try(
+    score: Floats, right: npt.NDArray[np.bool_], number: Ints, wanted: float, error: float
+) -> _Trial:
+    """Test the thresholds of a label whose rows come highest score first."""
+    n = len(score)
+    # A threshold lies between two scores, so rows of one score stand or fall together.
+    ends = np.flatnonzero(np.append(score[1:] < score[:-1], True)[:n]) + 1
+    ends = ends[ends >= MIN_ROWS]
+    if not len(ends):
+        return _Trial(n, 0, NEVER, None, None)
+    worth = _worth(number)[ends - 1]
+    starts, error = _starts(worth, wanted, error)
+    share = np.cumsum(right)[ends - 1] / ends
+    bounds = _lower_bounds(share * worth, worth, error)
+    steps = _steps(ends, starts)
+    failed = steps[bounds[steps] < wanted]
+    held = -1
+    for start in starts:
+        stop = next((step for step in failed if step >= start), n)
+        passed = steps[(steps >= start) & (steps < stop)]
+        held = max(held, int(passed[-1]) if len(passed) else -1)
+    if held < 0:
+        top = int(bounds.argmax())
+        return _Trial(n, 0, NEVER, float(share[top]), float(bounds[top]))
+    n_held = int(ends[held])
+    return _Trial(n, n_held, _between(score, n_held), float(share[held]), float(bounds[held]))
+
+
+def _worth(number: Ints) -> Floats:
+    """How many independent rows the first 1, 2, ... n rows are worth, by their groups."""
+    seen: dict[int, int] = {}
+    squares = np.empty(len(number))
+    total = 0
+    for i, group in enumerate(number.tolist()):
+        size = seen.get(group, 0)
+        total += 2 * size + 1  # (size + 1)^2 - size^2
+        seen[group] = size + 1
+        squares[i] = total
+    worth: Floats = np.arange(1, len(number) + 1) ** 2 / squares
+    return worth
+
+
+def _starts(worth: Floats, wanted: float, error: float) -> tuple[list[int], float]:
+    """The places at which testing starts, and the error that each may make.
+
+    They hang on how many rows there are, never on which are right.
+    """
+    for many in range(_MOST_STARTS, 0, -1):
+        # Rows that prove the promise if all are right: error = wanted^rows.
+        least = np.log(error / many) / np.log(wanted)
+        found = [np.flatnonzero(worth >= least * 2**k) for k in range(many)]
+        if all(len(places) for places in found):
+            return sorted({int(places[0]) for places in found}), error / many
+    return [], error
+
+
+def _steps(ends: Ints, starts: Sequence[int]) -> Ints:
+    """Places at which thresholds are tested: the starts, and rows by 1 % more each time."""
+    apart = np.log(ends / ends[0]) // np.log(1.01)
+    new = np.flatnonzero(np.append(True, np.diff(apart) > 0))
+    return np.unique(np.concatenate([new, np.array(starts, dtype=int), [len(ends) - 1]]))
+
+
+def _lower_bounds(right: Floats, n: Floats, error: float) -> Floats:
+    """One-sided lower Clopper-Pearson bounds of shares of `right` in `n`."""
+    from scipy.stats import beta
+
+    some = right > 0
+    bounds = np.zeros(len(n))
+    bounds[some] = beta.ppf(error, right[some], n[some] - right[some] + 1)
+    return bounds
+
+
+def _between(score: Floats, n_held: int) -> float:
+    """A threshold that the first `n_held` scores reach and the next does not."""
+    inside = float(score[n_held - 1])
+    if n_held == len(score):
+        return 0.0
+    # Halfway to the next row: the threshold then does not hang on the last digit of one.
+    halfway = (inside + float(score[n_held])) / 2
+    return halfway if halfway > score[n_held] else inside
 
 
 def _asked(
@@ -435,36 +646,16 @@ def _asked(
     return asked
 
 
-def _steps(n: int) -> list[int]:
-    """Numbers of answered rows at which a threshold is tested: 20, then 2 % more each time."""
-    steps, here = [], MIN_ROWS
-    while here < n:
-        steps.append(here)
-        here = max(here + 1, int(here * 1.02))
-    return [*steps, n] if n >= MIN_ROWS else []
-
-
-def _lower_bound(right: float, n: float, confidence: float) -> float:
-    """The one-sided lower Clopper-Pearson bound of a share of `right` in `n`."""
-    from scipy.stats import beta
-
-    if right <= 0:
-        return 0.0
-    return float(beta.ppf(1 - confidence, right, n - right + 1))
-
-
-def _sentence(label: str, wanted: float, held: int, n: int, right: Ints, threshold: float) -> str:
-    if held:
+def _sentence(label: str, wanted: float, trial: _Trial) -> str:
+    if trial.n_held:
         return (
-            f"{label}: {right[held - 1] / held:.1%} right above {threshold:.3f}; "
-            f"{held:,} of {n:,} answers are given"
+            f"{label}: {trial.precision:.1%} right above {trial.threshold:.3f}, at least "
+            f"{trial.bound:.1%} to be sure; {trial.n_held:,} of {trial.n_rows:,} answers are given"
         )
-    if n < MIN_ROWS:
-        return f"{label}: {wanted:.0%} cannot be promised, only {n} rows were taken for it"
-    return (
-        f"{label}: {wanted:.0%} cannot be promised, its surest rows are not right often enough "
-        "or too few; it is not given"
-    )
+    reason = f"only {trial.n_rows:,} rows were taken for it"
+    if trial.bound is not None:
+        reason = f"its surest answers are {trial.precision:.1%} right, and {trial.bound:.1%} sure"
+    return f"{label}: {wanted:.1%} cannot be promised, {reason}; it is not given"
 
 
 def _column_of(classes: Sequence[str], label: str) -> int:
@@ -509,25 +700,27 @@ def compare(a: Outcome, b: Outcome, *, n_bootstrap: int = 1000, seed: int = 0) -
     """The paired bootstrap of two models on the same rows (Koehn 2004), and where they differ."""
     if list(a.truth) != list(b.truth):
         raise BadRows("the rows", ["two models can only be compared on the same rows"])
+    if a.headlines and b.headlines and list(a.headlines) != list(b.headlines):
+        raise BadRows("the rows", ["two models can only be compared on the same rows"])
     labels = sorted({*a.labels, *b.labels})
-    place = {label: i for i, label in enumerate(labels)}
-    truth = np.array([place[label] for label in a.truth])
-    weights = _resamples(a.groups, len(truth), n_bootstrap, seed)
-    every = np.ones(len(truth), dtype=bool)
-    f1, accuracy, seen = [], [], np.zeros(len(labels), dtype=bool)
-    for one in (a, b):
-        said = np.array([place[label] for label in one.predicted])
-        tables = _tables(truth, said, len(labels), every, weights)
-        f1.append(_prf(tables)[2])
-        accuracy.append(_ratio(weights @ (truth == said), weights.sum(axis=1)))
-        seen |= (tables[0].sum(axis=0) + tables[0].sum(axis=1)) > 0
-    by_label = {
-        label: _estimate(f1[1][:, i] - f1[0][:, i]) for i, label in enumerate(labels) if seen[i]
-    }
+    truth = _places(a.truth, labels)
+    if not len(truth):
+        raise BadRows("the rows", ["there are none to compare on"])
+    said = [_places(one.predicted, labels) for one in (a, b)]
+    resamples = _Resamples.of(a.groups, len(truth), n_bootstrap, seed)
+    *counts, sums = resamples.sums(
+        *(_marks(truth, own, len(labels)) for own in said),
+        np.stack([np.ones(len(truth)), *(truth == own for own in said)], axis=1),
+    )
+    # A label that one of the two never says, and no row has, counts as 0 for it.
+    f1 = [np.nan_to_num(_prf(own)[2]) for own in counts]
+    apart = f1[1] - f1[0]
+    seen = sum(own[0].reshape(3, -1)[1:].sum(axis=0) for own in counts) > 0
+    by_label = {label: _estimate(apart[:, i]) for i, label in enumerate(labels) if seen[i]}
     return Comparison(
         n_rows=len(truth),
-        accuracy=_estimate(accuracy[1] - accuracy[0]),
-        macro_f1=_estimate((f1[1] - f1[0])[:, seen].mean(axis=1)),
+        accuracy=_estimate(_ratio(sums[:, 2] - sums[:, 1], sums[:, 0])),
+        macro_f1=_estimate(apart[:, seen].mean(axis=1)),
         labels=by_label,
         worse=tuple(
             label for label, found in by_label.items() if found.high is not None and found.high < 0
