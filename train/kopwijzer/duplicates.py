@@ -27,8 +27,9 @@ _SPACE = re.compile(r"\s+")
 _SIGNS = re.compile(r"[^\w ]")
 _HASHES, _BAND = 60, 3
 _SIZE = 5
-#: How many neighbours in its bucket a row is compared with: large buckets stay linear that way.
-_REACH = 4
+#: How many neighbours in its bucket a row is compared with, which keeps large buckets linear; in
+#: one of more than `_LARGE` rows, of one template, only with the next: that links them too.
+_REACH, _LARGE = 4, 16
 _MANY_ROWS, _MANY_PAIRS = 10_000, 20_000  # rows and pairs worked on at a time, to bound memory
 
 
@@ -44,8 +45,12 @@ def near_duplicate_pairs(
     proposed: list[Ints] = []
     for keys in _bands(seen):
         order = np.argsort(keys, kind="stable")
+        ranked = keys[order]
+        large = np.append(ranked[_LARGE:] == ranked[:-_LARGE], np.zeros(_LARGE, dtype=bool))
         for step in range(1, min(_REACH, len(rows) - 1) + 1):
-            same = keys[order[step:]] == keys[order[:-step]]
+            same = ranked[step:] == ranked[:-step]
+            if step > 1:
+                same &= ~large[: len(same)]
             first, second = order[:-step][same], order[step:][same]
             proposed.append(first * len(rows) + second)  # a stable sort: first < second
     yield from _similar(grams, grams, proposed, len(rows), threshold)
