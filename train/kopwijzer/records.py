@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -51,9 +52,7 @@ def record(
     row came with stands in "label_in".
     """
     ours = {*_OWN, "top", "explanation"} - {"headline", "teaser"}
-    found: dict[str, Any] = {
-        (f"{key}_in" if key in ours else key): value for key, value in row.extra.items()
-    }
+    found = _renamed(row.extra, ours)
     found["headline"], found["teaser"] = row.headline, row.teaser
     if prediction is None:
         found |= dict.fromkeys(("label", "confidence", "scores", "abstained", "reason"))
@@ -104,14 +103,46 @@ def write(
         yield from _csv(records, [str(label) for label in scorer.classes_])
     else:
         for found in records:
-            yield json.dumps(found, ensure_ascii=False, default=str) + "\n"
+            yield _json(found) + "\n"
+
+
+def _renamed(columns: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """The columns, those with a name that is taken with as many "_in" after it as it needs."""
+    found: dict[str, Any] = {}
+    for key, value in columns.items():
+        name = key
+        while name in taken or (name != key and name in columns):
+            name += "_in"
+        found[name] = value
+    return found
+
+
+def _json(value: Any) -> str:
+    """One line of JSON; what only Python calls a number (NaN, infinity) becomes null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[str]:
     """CSV with a column per label; columns that only later rows have go into "more" as JSON."""
     head = list(islice(records, 256))
-    columns = list(dict.fromkeys(key for found in head for key in found if key != "scores"))
-    columns = [*columns, *(f"score_{label}" for label in labels), "more"]
+    last = [*(f"score_{label}" for label in labels), "more"]
+
+    def own(found: dict[str, Any]) -> dict[str, Any]:
+        return _renamed({key: found[key] for key in found if key != "scores"}, {*last})
+
+    every = head or [dict.fromkeys(_OWN)]
+    columns = [*dict.fromkeys(key for found in every for key in own(found)), *last]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
 
@@ -124,16 +155,16 @@ def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[s
 
     yield line(columns)
     for found in (found for part in (head, records) for found in part):
-        scores = found.pop("scores") or {}
-        flat = {**found, **{f"score_{label}": score for label, score in scores.items()}}
+        scores = found["scores"] or {}
+        flat = {**own(found), **{f"score_{label}": score for label, score in scores.items()}}
         more = {key: value for key, value in flat.items() if key not in columns}
-        flat["more"] = json.dumps(more, ensure_ascii=False, default=str) if more else ""
+        flat["more"] = _json(more) if more else ""
         yield line(_cell(flat.get(column)) for column in columns)
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return _json(value)
     return {None: "", True: "true", False: "false"}.get(value, value) if _plain(value) else value
 
 

@@ -565,8 +565,10 @@ class _Table:
         self._coef, self._scale = weights.coef, weights.scale
         # idf by document frequency: a look-up is cheaper than a logarithm.
         top = int(weights.df.max()) if len(weights.df) else 0
-        every: npt.NDArray[Any] = np.arange(top + 1)
-        if top > _IDF_TABLE:
+        every: npt.NDArray[Any]
+        if top < _IDF_TABLE:
+            every = np.arange(top + 1)
+        else:
             every, self._df = np.unique(weights.df, return_inverse=True)
         self._idf = np.log((1 + weights.n_documents) / (1 + every.astype(np.float64))) + 1
         self._may: npt.NDArray[np.bool_] | None = None

@@ -73,6 +73,8 @@ _MAX_CELLS = 10_000  # labels times blocks: a batch of rows takes some 100 KB fo
 _LAST_NUMBER = 999_999_999
 _BLOCK = frozenset(Block.__dataclass_fields__)
 _KINDS, _FIELDS = ("words", "characters", "patterns"), ("both", "headline", "teaser")
+#: What comes of using JSON that holds other things than it should.
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
@@ -221,7 +223,7 @@ def verify(version: Version) -> list[str]:
     try:
         probes = [json.loads(line) for line in raw.splitlines()]
         gap = _probe_gap(scorer, probes)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BadRows) as error:
+    except (*_UNUSABLE, BadRows) as error:
         raise BadVersion(f"{where}: holds no probes ({type(error).__name__})") from error
     if not gap <= 1e-6:
         raise BadVersion(f"{version.path}: a probe scores {gap:.2g} away from what was saved")
@@ -278,7 +280,7 @@ def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
     """Raise `BadVersion` unless a scorer can be made of it safely."""
     try:
         _check_values(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _UNUSABLE as error:
         raise BadVersion(f"{where}: a manifest cannot hold this: {error}") from error
 
 
