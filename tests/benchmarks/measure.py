@@ -10,33 +10,61 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .data import ROOT
 
-__all__ = ["child", "command", "in_turn", "one_processor", "peak_bytes", "slope"]
+__all__ = [
+    "Runs",
+    "child",
+    "command",
+    "in_turn",
+    "median",
+    "one_processor",
+    "peak_bytes",
+    "processor_seconds",
+    "slope",
+]
+
+
+@dataclass(slots=True)
+class Runs:
+    """Seconds of the runs of one call: by the clock, and of all processors together.
+
+    The second says what the work costs whatever else the machine does meanwhile.
+    """
+
+    clock: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
 
 def in_turn(
     calls: Mapping[str, Callable[[], object]], rounds: int, once: Sequence[str] = ()
-) -> dict[str, list[float]]:
+) -> dict[str, Runs]:
     """Seconds of each call, run in turn `rounds` times; every other round backwards.
 
     Those in `once` are too slow to be run more than once.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    runs = {name: Runs() for name in calls}
     for number in range(rounds):
         names = list(calls) if number % 2 == 0 else list(calls)[::-1]
         for name in names:
             if number and name in once:
                 continue
             gc.collect()
-            start = time.perf_counter()
+            worked, start = processor_seconds(), time.perf_counter()
             result = calls[name]()
-            seconds[name].append(time.perf_counter() - start)
+            runs[name].clock.append(time.perf_counter() - start)
+            runs[name].processor.append(processor_seconds() - worked)
             del result
-    return seconds
+    return runs
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def median(values: Sequence[float]) -> float:

@@ -180,6 +180,7 @@ class FastText:
     threads: int = 2
     stages: tuple[Stage, ...] = (
         {"lr": (0.2, 0.5, 1.0), "epoch": (10, 25)},
+        {"epoch": (10, 25, 50)},
         {"dim": (16, 50)},
         {"text": ("split", "plain")},
         {"bucket": (2_000_000, 200_000)},

@@ -155,7 +155,8 @@ def _section(tree: dict[str, Any]) -> list[str]:
         "",
         f"{tree['date']}, commit {tree['commit']}, `{tree['command']}`; "
         f"{machine['processors']} processors ({machine['processor']}), "
-        f"{machine['memory_gib']} GiB, Python {tree['versions']['python']}.",
+        f"{machine['memory_gib']} GiB, Python {tree['versions']['python']}; "
+        f"load before: {machine['load_before']}.",
         "",
         "| what | measured | goal | | how |",
         "|---|--:|---|---|---|",
