@@ -102,13 +102,13 @@ def check(
 # The same text twice ---------------------------------------------------------------------------
 
 
-def _key(row: Headline) -> str:
+def _key(row: Headline) -> tuple[str, str]:
     """The text of a row, white space and capitals aside."""
-    return " ".join(f"{row.headline} \n {row.teaser}".casefold().split())
+    return " ".join(row.headline.casefold().split()), " ".join(row.teaser.casefold().split())
 
 
 def _repeated(rows: Sequence[Headline]) -> Iterator[Finding]:
-    same: defaultdict[str, list[int]] = defaultdict(list)
+    same: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         same[_key(row)].append(i)
     for places in same.values():
@@ -146,7 +146,7 @@ def _near_duplicates(rows: Sequence[Headline], near: float) -> Iterator[Finding]
 def _leakage(
     rows: Sequence[Headline], against: Sequence[Headline], near: float
 ) -> Iterator[Finding]:
-    first: dict[str, int] = {}
+    first: dict[tuple[str, str], int] = {}
     for j, row in enumerate(against):
         first.setdefault(_key(row), j)
     rest = []
@@ -301,8 +301,10 @@ def _broken_encodings(rows: Sequence[Headline]) -> Iterator[Finding]:
 
 
 def _around(text: str, at: int) -> str:
-    start = max(text.rfind(" ", 0, at) + 1, at - 12)
-    return f"“{text[start : at + 14].strip()}”"
+    """The word at a place of a text, and a little of what follows it."""
+    start = max(text.rfind(" ", 0, at) + 1, at - 20)
+    end = text.find(" ", at + 6)
+    return f"“{text[start : min(end if end >= 0 else len(text), at + 20)]}”"
 
 
 def _odd_languages(rows: Sequence[Headline]) -> Iterator[Finding]:
@@ -336,7 +338,8 @@ def _lower_case(row: Headline) -> list[str]:
     """The lower-case words of a row, or all of them where Nearly All Have Capitals."""
     every = _WORD.findall(f"{row.headline} {row.teaser}")
     lower = [word for word in every if word.islower()]
-    return lower if 5 * len(lower) > len(every) else [word.lower() for word in every]
+    title = len(every) >= 6 and 5 * len(lower) <= len(every)  # fewer words are names, or nearly
+    return [word.lower() for word in every] if title else lower
 
 
 def _left_out(pieces: Sequence[Sequence[str]]) -> Floats:
