@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,10 @@ _common: dict[str, Any] = {
 settings.register_profile("default", derandomize=True, max_examples=100, **_common)
 settings.register_profile("wide", max_examples=2000, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+#: Processes of their own, forked from one that has imported everything already.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["conftest"])
 
 BLOCKS = (
     Block("words", signals=("edges", "quotes", "football"), min_df=1),
@@ -185,6 +190,11 @@ def models(shelf: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     shutil.copytree(shelf, folder)
     return folder
+
+
+def leftovers(models: Path) -> list[str]:
+    """What writers left that are gone; the lock of all of them stays."""
+    return sorted(path.name for path in models.glob("*/.*") if path.name != ".lock")
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import stat
@@ -19,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kopwijzer
-from conftest import FILES, PROBES, ROWS, anything, save_version
+from conftest import FILES, PROBES, PROCESSES, ROWS, anything, fitted, leftovers, rewrite, save_version
 from kopwijzer import serving, versions
 from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
 from kopwijzer.learning import to_scorer
@@ -39,8 +38,6 @@ from kopwijzer.versions import (
     stamp,
     verify,
 )
-
-FORK = multiprocessing.get_context("forkserver")
 
 # Saving and loading ----------------------------------------------------------------------------
 
@@ -143,18 +140,12 @@ def test_a_failing_report_leaves_nothing(tmp_path: Path, scorer: Scorer, pipelin
 
 
 def test_two_labels_are_saved_and_loaded(tmp_path: Path) -> None:
-    from conftest import fitted
-
     rows = [row for row in ROWS if row["label"] in ("quote", "other")]
     pipeline = fitted(rows, [row["label"] for row in rows])
     version = save_version(tmp_path, to_scorer(pipeline), pipeline)
     verify(version)
     again = load_pipeline(version).predict_proba(rows)
     assert np.abs(version.scorer().predict_proba(rows) - again).max() <= 1e-9
-
-
-def leftovers(models: Path) -> list[str]:
-    return sorted(path.name for path in models.glob("*/.[wma]*"))
 
 
 # References ------------------------------------------------------------------------------------
@@ -356,8 +347,6 @@ def test_rolling_back_is_undoing_the_last_move(
     models = tmp_path_factory.mktemp("moves") / "models"
     shutil.copytree(shelf, models)
     shutil.copytree(models / "nieuws" / "v2", models / "nieuws" / "v3")
-    from conftest import rewrite
-
     rewrite(models / "nieuws" / "v3", lambda manifest: manifest.update(version=3))
     stack = [1]
     for move in moves:
@@ -436,9 +425,9 @@ def _save_when(gate: Any, models: Path, scorer: Scorer, pipeline: Any) -> None:
 
 
 def test_two_savers_at_once_get_two_numbers(tmp_path: Path, scorer: Scorer, pipeline: Any) -> None:
-    gate = FORK.Barrier(2)
+    gate = PROCESSES.Barrier(2)
     savers = [
-        FORK.Process(target=_save_when, args=(gate, tmp_path, scorer, pipeline)) for _ in "ab"
+        PROCESSES.Process(target=_save_when, args=(gate, tmp_path, scorer, pipeline)) for _ in "ab"
     ]
     for saver in savers:
         saver.start()

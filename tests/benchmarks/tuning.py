@@ -44,7 +44,7 @@ def chosen(peer: Peer, corpus: data.Corpus, *, quick: bool = False) -> dict[str,
 
 def _tune(peer: Peer, corpus: data.Corpus) -> dict[str, Any]:
     train, valid = data.validation(corpus.train)
-    best: dict[str, Any] = {}
+    best = {name: values[0] for stage in peer.stages for name, values in stage.items()}
     tried: list[dict[str, Any]] = []
     for stage in peer.stages:
         for values in itertools.product(*stage.values()):

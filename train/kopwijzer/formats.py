@@ -81,7 +81,7 @@ def records(
         found = pages.from_text(text)
         yield from _renamed(found, name, columns)
     elif form == "html":
-        yield from _renamed(pages.from_html(whole(stream, name), name), name, columns)
+        yield from _renamed(pages.from_html(whole(stream, name)), name, columns)
     elif form == "rss":
         yield from _renamed(pages.from_feed(whole(stream, name), name), name, columns)
     else:
@@ -135,6 +135,7 @@ def _lines(stream: IO[bytes], name: str, number: int = 0) -> Iterator[tuple[int,
             size = len(line)
             while not line.endswith(b"\n") and (line := stream.readline(MAX_LINE)):
                 size += len(line)
+            size -= line.endswith(b"\n")
             yield number, Fault(f"a line of {size:,} bytes, more than {MAX_LINE:,}; split it")
             continue
         yield number, line
@@ -198,7 +199,7 @@ def _json_value(text: str, start: int, *, whole: bool = False) -> tuple[Any, int
     """The value that starts there, and where it ends (at the end of the text, if `whole`)."""
     try:
         value, end = _DECODER.raw_decode(text, start)
-        if whole and end != len(text):
+        if whole and (end := _after_space(text, end)) != len(text):
             raise json.JSONDecodeError("Extra data", text, end)
     except json.JSONDecodeError as error:
         near = text[max(error.pos - 20, 0) :] if start else text
@@ -294,7 +295,7 @@ def _table(stream: IO[bytes], name: str, delimiter: str, columns: Columns) -> Re
             raise BadSource(f"{where}: {line}")
         if isinstance(line, Fault):
             yield where, line
-        elif not line.strip():
+        elif not line.strip(" \r\n"):  # tabs alone are empty fields
             continue
         elif not header:
             header, delimiter, quoted = _header(line, name, delimiter, columns)
@@ -364,10 +365,10 @@ def no_headline(name: str, found: Sequence[str], columns: Columns) -> BadSource:
 
 def _fields(first: str, lines: _TableLines, delimiter: str, n: int, quoted: bool) -> list[str]:
     """The fields of the row that starts with a line, and may go on in those that follow."""
-    if delimiter == "\t":
-        parts = first.rstrip("\r\n").split("\t")
-        if len(parts) == n:
-            return [_unquoted(part, quoted) for part in parts]
+    parts = first.rstrip("\r\n").split(delimiter)
+    plain = delimiter == "\t" and len(parts) == n
+    if plain and not any(part[:1] == '"' and part.count('"') % 2 for part in parts):
+        return [_unquoted(part, quoted) for part in parts]
     used: list[tuple[int, str | Fault]] = []
 
     def feed() -> Iterator[str]:
@@ -386,11 +387,15 @@ def _fields(first: str, lines: _TableLines, delimiter: str, n: int, quoted: bool
         if len(used) >= lines.reach:
             lines.reach = max(lines.reach // 2, 2)
         lines.give_back(used)
+        if plain:
+            return parts
         why = "a quote opens that nothing closes" if used else str(error)
         told = f"is not a row of a table ({why}): {short(first.rstrip())}; check its quotes"
         raise Fault(told) from error
     if len(fields) != n:
         lines.give_back(used)
+        if plain:
+            return parts
         raise Fault(
             f"has {len(fields)} fields where the first line has {n}; "
             "put text with a comma or quote into quotes",
@@ -403,7 +408,7 @@ def _unquoted(field: str, quoted: bool) -> str:
     """A field of a TSV line. Quotes are text there, unless a writer had to put them or always did:
     in a table of headlines most of what opens with a quote is someone speaking."""
     if len(field) > 1 and field[0] == field[-1] == '"':
-        inner = field[1:-1].replace('""', "")
-        if '"' not in inner and (quoted or '""' in field[1:-1]):
-            return field[1:-1].replace('""', '"')
+        inner = field[1:-1]
+        if '"' not in inner.replace('""', "") and (quoted or '""' in inner or "\r" in inner):
+            return inner.replace('""', '"')
     return field

@@ -155,9 +155,8 @@ def _checked(
         raise Fault("the headline is empty; give it one or take the row out", row)
     teaser = _text(row.get(columns.teaser), columns.teaser, row)
     label = row.get(columns.label)
-    label = None if label is None else str(label).strip()
+    label = "" if label is None else str(label).strip()
     if not label:
-        label = None
         if labelled:
             raise Fault(f"it has no label; put one into {columns.label!r}", row)
     elif labels is not None and label not in labels:
@@ -169,7 +168,7 @@ def _checked(
     return Headline(
         headline=headline,
         teaser=teaser,
-        label=label,
+        label=label or None,
         group=_optional(row.get(columns.group)),
         source=_optional(row.get(columns.source)),
         date=_optional(row.get(columns.date)),
@@ -185,17 +184,18 @@ def _text(value: Any, name: str, row: Mapping[str, Any]) -> str:
     if not isinstance(value, str):
         kind = type(value).__name__
         raise Fault(f"{name} is {short(value)} ({kind}), not text; put it in quotes", row)
-    if len(value) > MAX_LINE:
-        raise Fault(f"{name} has {len(value):,} signs, more than {MAX_LINE:,}; cut it", row)
-    if not _FORBIDDEN.search(value):
-        return value
-    value = _LINE_BREAKS.sub(" ", value)
-    bad = _FORBIDDEN.search(value)
+    text: str = value
+    if len(text) > MAX_LINE:
+        raise Fault(f"{name} has {len(text):,} signs, more than {MAX_LINE:,}; cut it", row)
+    if not _FORBIDDEN.search(text):
+        return text
+    text = _LINE_BREAKS.sub(" ", text)
+    bad = _FORBIDDEN.search(text)
     if bad:
         code = ord(bad[0])
         what = "half a surrogate pair" if code >= 0xD800 else "a control character"
-        raise Fault(f"{name} holds U+{code:04X}, {what}, in {short(value)}; take it out", row)
-    return value
+        raise Fault(f"{name} holds U+{code:04X}, {what}, in {short(text)}; take it out", row)
+    return text
 
 
 def _optional(value: Any) -> str | None:

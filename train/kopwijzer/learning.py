@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -40,6 +40,7 @@ __all__ = [
     "HeadlineVectorizer",
     "Split",
     "cross_predict",
+    "fit_in_chunks",
     "fit_pipeline",
     "fit_temperature",
     "fold_calls",
@@ -48,6 +49,8 @@ __all__ = [
     "strongest_words",
     "to_scorer",
 ]
+
+_ETA = 8.0  # first step of the gradient descent in chunks; chosen on the Dutch sections
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -135,26 +138,47 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dtype=object,
         )
 
+    def partial_fit(self, X: Iterable[Any], y: Any = None) -> Self:
+        """Learn from more rows: the features and frequencies are then those of all rows so far."""
+        counts = _Counts(X, self.blocks)
+        seen = getattr(self, "_seen", None) or [_NONE_SEEN] * len(self.blocks)
+        self._seen = [
+            _merged(old, (counts.hashes(block.kind), counts.frequencies(block)))
+            for old, block in zip(seen, self.blocks, strict=True)
+        ]
+        self._keep(self._seen, getattr(self, "n_documents_", 0) + counts.n)
+        return self
+
     def _learn(self, counts: "_Counts", *, matrices: bool) -> list[tuple[Ints, sp.csr_matrix]]:
-        hashes, sizes, dfs, parts = [], [], [], []
+        found, parts = [], []
         for block in self.blocks:
             known = counts.hashes(block.kind)
             every = np.ones(len(known), dtype=bool)
             matrix = counts.matrix(block, np.arange(len(known)), every, len(known))
             df = np.bincount(matrix.indices, minlength=len(known))
-            keep = (df >= block.min_df) & (df <= block.max_df * counts.n)
-            hashes.append(known[keep])
-            sizes.append(int(keep.sum()))
-            dfs.append(df[keep])
+            found.append((known, df))
             if matrices:
+                keep = self._kept(block, df, counts.n)
                 place = np.where(keep, np.cumsum(keep) - 1, -1)
-                parts.append((place, _columns(matrix, place, sizes[-1])))
-        self.hashes_ = np.concatenate(hashes)
-        self.block_ptr_ = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.df_ = np.concatenate(dfs)
-        self.n_documents_ = counts.n
-        self.idf_ = np.log((1 + self.n_documents_) / (1 + self.df_)) + 1
+                parts.append((place, _columns(matrix, place, int(keep.sum()))))
+        self._seen = None  # what `partial_fit` adds to; a `fit` starts anew
+        self._keep(found, counts.n)
         return parts
+
+    def _keep(self, found: Sequence[tuple[npt.NDArray[np.uint32], Ints]], n: int) -> None:
+        """Set what was learned from each block's hashes and document frequencies."""
+        keeps = [self._kept(b, df, n) for b, (_, df) in zip(self.blocks, found, strict=True)]
+        self.hashes_ = np.concatenate([h[k] for (h, _), k in zip(found, keeps, strict=True)])
+        self.df_ = np.concatenate([df[k] for (_, df), k in zip(found, keeps, strict=True)])
+        sizes = [int(keep.sum()) for keep in keeps]
+        self.block_ptr_ = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.n_documents_ = n
+        self.idf_ = np.log((1 + n) / (1 + self.df_)) + 1
+
+    @staticmethod
+    def _kept(block: Block, df: Ints, n: int) -> npt.NDArray[np.bool_]:
+        kept: npt.NDArray[np.bool_] = (df >= block.min_df) & (df <= block.max_df * n)
+        return kept
 
     def _weigh(self, counts: "_Counts", parts: list[tuple[Ints, sp.csr_matrix]]) -> sp.csr_matrix:
         done = []
@@ -170,6 +194,21 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 )
             )
         return sp.hstack(done, format="csr") if len(done) > 1 else done[0]
+
+
+_NONE_SEEN: tuple[npt.NDArray[np.uint32], Ints] = (
+    np.empty(0, dtype=np.uint32),
+    np.empty(0, dtype=np.int64),
+)
+
+
+def _merged(
+    a: tuple[npt.NDArray[np.uint32], Ints], b: tuple[npt.NDArray[np.uint32], Ints]
+) -> tuple[npt.NDArray[np.uint32], Ints]:
+    """Two lists of hashes with their document frequencies as one."""
+    hashes, place = np.unique(np.concatenate([a[0], b[0]]), return_inverse=True)
+    df = np.bincount(place, np.concatenate([a[1], b[1]]), minlength=len(hashes))
+    return hashes, df.astype(np.int64)
 
 
 class _Counts:
@@ -229,6 +268,12 @@ class _Counts:
     def hashes(self, kind: str) -> npt.NDArray[np.uint32]:
         """The distinct hashes that occur, rising; `matrix` and `squares` number them so."""
         return self._hashes[kind]
+
+    def frequencies(self, block: Block) -> Ints:
+        """In how many of the documents each hash stands for a block."""
+        n = len(self.hashes(block.kind))
+        matrix = self.matrix(block, np.arange(n), np.ones(n, dtype=bool), n)
+        return np.bincount(matrix.indices, minlength=n)
 
     def matrix(
         self, block: Block, place: Ints, hit: npt.NDArray[np.bool_], width: int
@@ -371,6 +416,65 @@ def fit_pipeline(
     features.dtype = np.float64  # from here on it serves predictions, which want every digit
     classifier.coef_ = classifier.coef_.astype(np.float64)
     classifier.intercept_ = classifier.intercept_.astype(np.float64)
+    return Pipeline([("features", features), ("classifier", classifier)])
+
+
+def fit_in_chunks(
+    chunks: Callable[[], Iterable[tuple[Sequence[Any], Sequence[str]]]],
+    *,
+    blocks: Sequence[Block],
+    C: float = 5.0,
+    epochs: int = 20,
+    balance: float = 0.0,
+    seed: int = 0,
+) -> Pipeline:
+    """`fit_pipeline` for rows that do not fit in memory.
+
+    `chunks` gives the rows and labels chunk by chunk, in the same order at every call, shuffled;
+    it is called once for the features and once for each epoch. The classifier is averaged
+    stochastic gradient descent (`SGDClassifier`, one label against the rest; Bottou 2010, Xu 2011)
+    on the same features, given back as the `LogisticRegression` that it approaches.
+
+    Raises
+    ------
+    BadRows
+        There is nothing in common that could be learned, or only one label.
+    """
+    features = HeadlineVectorizer(tuple(blocks), dtype=np.float32)
+    counts: dict[str, int] = {}
+    for rows, labels in chunks():
+        features.partial_fit(rows)
+        for label in labels:
+            counts[label] = counts.get(label, 0) + 1
+    if len(counts) < 2 or not len(features.hashes_):
+        raise BadRows("the rows", ["they hold one label only, or nothing that could be learned"])
+    names = sorted(counts)
+    repeated = [label for label, count in counts.items() for _ in range(min(count, 1 << 20))]
+    n = sum(counts.values())
+    solver = SGDClassifier(
+        loss="log_loss",
+        alpha=1 / (C * n),
+        learning_rate="invscaling",
+        eta0=_ETA,
+        power_t=0.25,
+        average=True,
+        class_weight=_class_weight(repeated, balance),
+        shuffle=False,
+        random_state=seed,
+    )
+    for _ in range(epochs):
+        for rows, labels in chunks():
+            solver.partial_fit(features.transform(rows), list(labels), classes=names)
+    features._seen = None
+    features.dtype = np.float64
+    classifier = LogisticRegression(C=C)
+    classifier.classes_ = np.array(names)
+    halves = len(names) == 2  # one row serves two labels there, as in scikit-learn
+    coef = solver.coef_ if halves else solver.coef_ - solver.coef_.mean(axis=0)
+    classifier.coef_ = coef.astype(np.float64)
+    classifier.intercept_ = solver.intercept_.astype(np.float64)
+    classifier.n_features_in_ = classifier.coef_.shape[1]
+    classifier.n_iter_ = np.array([epochs])
     return Pipeline([("features", features), ("classifier", classifier)])
 
 

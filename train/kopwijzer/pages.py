@@ -4,12 +4,14 @@ Everything here gets bytes or text that was already read and gives plain records
 of files. Nothing is ever fetched.
 """
 
+import contextlib
 import html
 import io
 import re
-import warnings
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 from kopwijzer.errors import BadSource
@@ -18,15 +20,29 @@ __all__ = ["from_feed", "from_html", "from_text", "looks_like_page"]
 
 Record = dict[str, Any]
 
-#: Tags of a page or feed, far above what any has: they bound the memory that its tree takes.
-MAX_TAGS = 200_000
-_MAX_DEPTH = 400  # of elements in each other; a page has some thirty
+#: Tags of a feed, far above what any has: they bound the memory and time that reading it takes.
+_MAX_TAGS = 200_000
 
 _COUNT = re.compile(r"\d[\d.,]*[kKmM]?")
 _READ_ALSO = re.compile(r"(lees (ook|meer|verder)|read (also|more)|bekijk (ook|hier))\b", re.I)
 _BYLINE = re.compile(r"(door|by|par|von|redactie)\b.{0,60}", re.I)
 _SPACE = re.compile(r"\s+")
 _HEADINGS = ("h1", "h2", "h3", "h4")
+_SKIPPED = ("script", "style", "noscript", "template", "nav", "footer", "form", "svg", "select")
+#: Elements at which a line ends.
+# fmt: off
+_BLOCKS = frozenset((
+    "address", "article", "aside", "blockquote", "body", "br", "dd", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5",
+    "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table",
+    "tbody", "td", "th", "thead", "tr", "ul",
+))
+#: Elements that hold nothing and are not closed.
+_EMPTY = frozenset((
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param",
+    "source", "track", "wbr",
+))
+# fmt: on
 
 
 # Saved text ------------------------------------------------------------------------------------
@@ -79,8 +95,7 @@ def looks_like_page(text: str) -> bool:
 
 
 def _counts_twice(lines: list[str]) -> int:
-    pairs = zip(lines, lines[1:], strict=False)
-    return sum(here == after and bool(_COUNT.fullmatch(here)) for here, after in pairs)
+    return sum(a == b and bool(_COUNT.fullmatch(a)) for a, b in pairwise(lines))
 
 
 def _article_title(lines: list[str]) -> tuple[str, int] | None:
@@ -101,59 +116,160 @@ def _is_sentence(line: str) -> bool:
 # HTML ------------------------------------------------------------------------------------------
 
 
-def from_html(data: bytes, where: str = "the page") -> list[Record]:
+def from_html(data: bytes) -> list[Record]:
     """The article (heading and first paragraph) and the listed items of a saved HTML page.
 
-    An item is a heading, or a link of four words or more, with the paragraph that follows it in
-    the same element. What scripts, navigation, footers and forms hold is no headline.
-
-    Raises
-    ------
-    BadSource
-        The page has more tags, or nests them deeper, than any page that people read.
+    An item is a heading, or a link of four words or more, with the paragraph that follows it.
+    What scripts, navigation, footers and forms hold is no headline.
     """
-    from bs4 import BeautifulSoup
-
-    _check_tags(data, where)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it may be XML, or the name of a file
-        soup = BeautifulSoup(data, "html.parser")
-    for part in soup(["script", "style", "noscript", "template", "nav", "footer", "form", "svg"]):
-        part.decompose()
+    nodes = _Nodes.of(_decoded(data)).found
     records: list[Record] = []
     seen: set[str] = set()
-    for node in soup.find_all([*_HEADINGS, "a"]):
-        if node.name == "a" and (node.find_parent([*_HEADINGS, "p"]) or node.find(_HEADINGS)):
+    for place, node in enumerate(nodes):
+        headline = node.text
+        if node.kind == "p" or not headline or headline in seen or _READ_ALSO.match(headline):
             continue
-        headline = _words(node.get_text(" "))
-        linked = node.name == "a" or node.find("a") is not None or node.find_parent("a") is not None
-        if not headline or headline in seen or _READ_ALSO.match(headline):
+        if len(headline.split()) < (4 if node.kind == "a" else 3):
             continue
-        if len(headline.split()) < (4 if node.name == "a" else 3):
-            continue
-        teaser = _teaser(node)
-        if node.name != "h1" and not linked and not teaser:
+        teaser = _teaser(nodes[place + 1 : place + 9], headline)
+        if node.kind not in ("a", "h1") and not node.linked and not teaser:
             continue  # a heading over a list names the list
         seen.add(headline)
         records.append({"headline": headline, "teaser": teaser})
     return records
 
 
-def _teaser(node: Any) -> str:
-    """The first paragraph after a heading, before the next heading."""
-    for after in node.find_all_next(["p", *_HEADINGS], limit=4):
-        if after.name != "p":
+def _teaser(after: "list[_Node]", headline: str) -> str:
+    """The first paragraph after a heading, before the next item."""
+    for node in after:
+        if node.kind == "p":
+            if _is_sentence(node.text):
+                return node.text
+        elif node.text != headline and (node.kind != "a" or len(node.text.split()) >= 4):
             return ""
-        text = _words(after.get_text(" "))
-        if _is_sentence(text):
-            return text
     return ""
 
 
-def _check_tags(data: bytes, where: str) -> None:
-    """Refuse what would take memory or time without bound to make a tree of."""
-    if data.count(b"<") > MAX_TAGS:
-        raise BadSource(f"{where}: has more than {MAX_TAGS:,} tags; no page that is read has")
+class _Node:
+    """A heading, a link or a paragraph, with the text in it."""
+
+    def __init__(self, kind: str, linked: bool = False) -> None:
+        self.kind, self.linked = kind, linked
+        self.parts: list[str] = []
+        self.text = ""
+
+
+class _Nodes(HTMLParser):
+    """The headings, links and paragraphs of a page, in their order.
+
+    One pass and no tree: what a hostile page nests or leaves open costs no more than its length.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[_Node] = []
+        self._open: list[str] = []  # elements, outermost first
+        self._inside: Counter[str] = Counter()  # the same, counted
+        self._block: _Node | None = None  # the heading or paragraph that is open
+        self._link: _Node | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "_Nodes":
+        """The nodes of a page's text."""
+        nodes = cls()
+        nodes.feed(text)
+        # What is left opens with a tag that never ends: a few are read as the text that they are.
+        for _ in range(50):
+            if not nodes.rawdata:
+                break
+            nodes.handle_data(nodes.rawdata[0])
+            nodes.rawdata = nodes.rawdata[1:]
+            nodes.feed("")
+        nodes._end_block()
+        nodes._end_link()
+        return nodes
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002  # its signature
+        if tag in _BLOCKS:
+            self._end_block()
+            self._blank()
+        if tag in _EMPTY:
+            return
+        self._open.append(tag)
+        self._inside[tag] += 1
+        if any(self._inside[skipped] for skipped in _SKIPPED):
+            return
+        if tag == "a":
+            self._end_link()
+            if self._block is None:
+                self._link = _Node("a")
+                self.found.append(self._link)
+            else:
+                self._block.linked = True
+        elif tag == "p" or tag in _HEADINGS:
+            if tag != "p" and self._link is not None:
+                self._drop_link()
+            self._block = _Node(tag, linked=self._inside["a"] > 0)
+            self.found.append(self._block)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in _EMPTY:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self._end_block()
+            self._blank()
+        if tag == "a":
+            self._end_link()
+        if self._inside[tag]:
+            while True:
+                closed = self._open.pop()
+                self._inside[closed] -= 1
+                if closed == tag:
+                    break
+
+    def handle_data(self, data: str) -> None:
+        if any(self._inside[skipped] for skipped in _SKIPPED):
+            return
+        for node in (self._block, self._link):
+            if node is not None:
+                node.parts.append(data)
+
+    def _drop_link(self) -> None:
+        """A link around a heading is no item of its own."""
+        if self.found[-1] is self._link:
+            self.found.pop()
+        self._link = None
+
+    def _blank(self) -> None:
+        for node in (self._block, self._link):
+            if node is not None:
+                node.parts.append(" ")
+
+    def _end_block(self) -> None:
+        if self._block is not None:
+            self._block.text = _words("".join(self._block.parts))
+            self._block = None
+
+    def _end_link(self) -> None:
+        if self._link is not None:
+            self._link.text = _words("".join(self._link.parts))
+            self._link = None
+
+
+def _decoded(data: bytes) -> str:
+    """A page's text, in the encoding that it claims, else UTF-8, else Windows'."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    claimed = re.search(rb"charset=[\"']?([A-Za-z0-9_.-]{2,20})", data[:4096])
+    name = claimed[1].decode("ascii").lower() if claimed else "utf-8"
+    for encoding in ("utf-8-sig" if name == "utf-8" else name, "utf-8-sig"):
+        # Every browser reads what claims to be Latin-1 as Windows' superset of it.
+        with contextlib.suppress(LookupError, ValueError):
+            return data.decode("cp1252" if encoding == "iso-8859-1" else encoding)
+    return data.decode("cp1252", "replace")
 
 
 # Feeds -----------------------------------------------------------------------------------------
@@ -173,7 +289,8 @@ def from_feed(data: bytes, where: str) -> Iterator[Record]:
         return
     if b"<!ENTITY" in data:
         raise BadSource(f"{where}: declares entities of its own, which no feed needs; not read")
-    _check_tags(data, where)
+    if data.count(b"<") > _MAX_TAGS:
+        raise BadSource(f"{where}: has more than {_MAX_TAGS:,} tags; split the feed")
     # A stream: bytes would be tried as the name of a file first.
     found = feedparser.parse(io.BytesIO(data))
     if not found.entries and (found.bozo or not found.version):
@@ -190,26 +307,38 @@ def from_feed(data: bytes, where: str) -> Iterator[Record]:
         }
 
 
+def _plain(markup: str) -> str:
+    """Text without its tags and entities."""
+    if "<" not in markup:
+        return _words(html.unescape(markup))
+    return _Text.of(markup)
+
+
 class _Text(HTMLParser):
-    """The text between tags."""
+    """The text of a piece of HTML."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
+        self._parts: list[str] = []
+
+    @classmethod
+    def of(cls, markup: str) -> str:
+        """The text, with blanks where blocks border on each other."""
+        parser = cls()
+        parser.feed(markup)
+        return _words("".join([*parser._parts, parser.rawdata]))
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002  # its signature
+        if tag in _BLOCKS:
+            self._parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _BLOCKS:
+            self._parts.append(" ")
 
     def handle_data(self, data: str) -> None:
-        self.parts.append(data)
-
-
-def _plain(markup: str) -> str:
-    if "<" not in markup:
-        return _words(html.unescape(markup))
-    parser = _Text()
-    parser.feed(markup)
-    parser.close()
-    return _words(" ".join(parser.parts))
+        self._parts.append(data)
 
 
 def _words(text: str) -> str:
-    text = _SPACE.sub(" ", text).strip()
-    return re.sub(r" ([.,;:!?])", r"\1", text)
+    return _SPACE.sub(" ", text).strip()

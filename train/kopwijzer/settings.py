@@ -101,11 +101,13 @@ class BlockSettings(_Section):
 class LearningSettings(_Section):
     """The logistic regression."""
 
+    solver: Literal["saga", "sgd"] = "saga"
     C: Annotated[float, Field(gt=0, le=1e6)] = 5.0
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     balance: Share = 0.0
     prior: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    chunk_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
 
 
 class AbstentionSettings(_Section):

@@ -219,7 +219,10 @@ class _Again:
         self._first, self._rest = io.BytesIO(first), rest
 
     def readline(self, limit: int) -> bytes:
-        return self._first.readline(limit) or self._rest.readline(limit)
+        line = self._first.readline(limit)
+        if line.endswith(b"\n") or len(line) == limit:
+            return line
+        return line + self._rest.readline(limit - len(line))
 
     def read(self, size: int) -> bytes:
         return self._first.read(size) or self._rest.read(size)

@@ -1,0 +1,474 @@
+"""Writers that fail or are killed at any moment leave whole versions, aliases and a whole log.
+
+KOPWIJZER_CRASHES sets how many random moments are tried (60 unless given).
+"""
+
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import PROCESSES, leftovers, save_version
+from kopwijzer.errors import KopwijzerError, NoRoom, NoSuchVersion
+from kopwijzer.scorer import Scorer
+from kopwijzer.versions import (
+    aliases,
+    champion,
+    find,
+    history,
+    list_versions,
+    rollback,
+    set_alias,
+    verify,
+)
+
+CRASHES = int(os.environ.get("KOPWIJZER_CRASHES", "60"))
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CALLS = ("write", "fsync", "ftruncate", "rename", "replace", "mkdir", "unlink", "rmdir")
+
+
+class Faults:
+    """Counts the calls that write, and makes one of them fail, or all from one on.
+
+    `fail` is called with the number of the call instead of it; a write has put half of its bytes
+    in place by then.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, fail: Callable[[int], None]) -> None:
+        self.calls = 0
+        self._fail = fail
+        for name in _CALLS:
+            patch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+        patch.setattr(os, "open", self._open(os.open))
+        patch.setattr(Path, "open", self._path_open(Path.open))
+
+    def step(self) -> None:
+        self.calls += 1
+        self._fail(self.calls)
+
+    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            if name == "write":
+                return self._write(real, *args)
+            self.step()
+            return real(*args, **named)
+
+        return call
+
+    def _write(self, real: Callable[..., Any], descriptor: int, data: Any) -> Any:
+        try:
+            self.step()
+        except BaseException:
+            real(descriptor, data[: len(data) // 2])
+            raise
+        return real(descriptor, data)
+
+    def _open(self, real: Callable[..., int]) -> Callable[..., int]:
+        def call(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+            if flags & _WRITES:
+                self.step()
+            return real(path, flags, *rest, **named)
+
+        return call
+
+    def _path_open(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+            if mode in ("r", "rb"):
+                return real(path, mode, *rest, **named)
+            self.step()
+            return _File(real(path, mode, *rest, **named), self)
+
+        return call
+
+
+class _File:
+    """An open file whose writes are counted."""
+
+    def __init__(self, file: Any, faults: Faults) -> None:
+        self._file = file
+        self._faults = faults
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._faults.step()
+        except BaseException:
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            raise
+        return int(self._file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+# What must hold whatever happened --------------------------------------------------------------
+
+
+def check(models: Path, known: set[str] | None = None) -> None:
+    """Every version is whole, every alias means one, the log has no torn line.
+
+    Versions in `known` were verified before; the others join it.
+    """
+    known = set() if known is None else known
+    for version in list_versions(models):
+        if version.ref not in known:
+            verify(version)
+            known.add(version.ref)
+    folder = models / "nieuws"
+    numbers = {version.number for version in list_versions(models)}
+    for alias, number in aliases(models, "nieuws").items():
+        assert int(number[1:]) in numbers
+        assert find(f"nieuws@{alias}", models).number == int(number[1:])
+    if (folder / "aliases").exists():
+        kept = {path.name for path in (folder / "aliases").iterdir()}
+        assert kept == set(aliases(models, "nieuws"))
+    for name in ("log.jsonl",):
+        if (folder / name).exists():
+            raw = (folder / name).read_bytes()
+            assert raw == b"" or raw.endswith(b"\n")
+            assert all(isinstance(json.loads(line), dict) for line in raw.splitlines())
+
+
+def rerun(models: Path, scorer: Scorer, pipeline: Any) -> None:
+    """The next writers succeed, sweep what was left, and log what was not."""
+    before = {version.number for version in list_versions(models)}
+    version = save_version(models, scorer, pipeline)
+    assert version.number == max(before, default=0) + 1
+    set_alias(version.ref, "proef", models)
+    check(models)
+    assert leftovers(models) == []
+    assert find("nieuws", models).number in before | {version.number}
+    told = Counter(e["version"] for e in history(models, "nieuws") if e["event"] == "saved")
+    assert told == Counter(f"v{number}" for number in before | {version.number})
+    last = {e["alias"]: e["version"] for e in history(models, "nieuws") if "alias" in e}
+    assert last == aliases(models, "nieuws")
+
+
+# Every call that writes, failing ---------------------------------------------------------------
+
+_Act = Callable[[Path, Scorer, Any], Any]
+
+
+def _save(models: Path, scorer: Scorer, pipeline: Any) -> None:
+    save_version(models, scorer, pipeline)
+
+
+def _move(models: Path, *_: Any) -> None:
+    set_alias("nieuws@v2", "champion", models)
+
+
+def _first_move(models: Path, *_: Any) -> None:
+    shutil.rmtree(models / "nieuws" / "aliases", ignore_errors=True)
+    set_alias("nieuws@v2", "champion", models)
+
+
+def _roll_back(models: Path, *_: Any) -> None:
+    rollback("nieuws", models)
+
+
+@pytest.fixture
+def moved(models: Path) -> Path:
+    """A models folder whose champion has moved from v1 to v2."""
+    set_alias("nieuws@v2", "champion", models)
+    return models
+
+
+def _copies(models: Path) -> Iterator[Path]:
+    """One copy of a models folder after the other."""
+    place = models.parent / "copy"
+    while True:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(models, place)
+        yield place
+
+
+def _count(models: Path, act: _Act, scorer: Scorer, pipeline: Any) -> int:
+    """How many calls that write an act makes where nothing fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        faults = Faults(patch, lambda _: None)
+        act(next(_copies(models)), scorer, pipeline)
+    return faults.calls
+
+
+ACTS = [_save, _move, _first_move, _roll_back]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("act", ACTS)
+def test_any_call_may_fail_once(
+    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int
+) -> None:
+    _fail_everywhere(moved, scorer, pipeline, act, number, lasting=False)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("act", ACTS)
+def test_any_call_and_all_after_it_may_fail(
+    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int
+) -> None:
+    _fail_everywhere(moved, scorer, pipeline, act, number, lasting=True)
+
+
+def _fail_everywhere(
+    start: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int, *, lasting: bool
+) -> None:
+    calls = _count(start, act, scorer, pipeline)
+    assert calls >= 8
+    for at, models in zip(range(1, calls + 1), _copies(start), strict=False):
+
+        def fail(call: int, at: int = at) -> None:
+            if call == at or (lasting and call > at):
+                raise OSError(number, os.strerror(number))
+
+        raised: BaseException | None = None
+        with pytest.MonkeyPatch.context() as patch:
+            Faults(patch, fail)
+            try:
+                act(models, scorer, pipeline)
+            except NoRoom as error:
+                raised = error
+        assert raised is None or "cannot be written" in str(raised)
+        check(models)
+        if act is not _first_move:
+            assert champion(models, "nieuws") is not None
+        if raised is None:
+            assert act is not _save or len(list_versions(models)) == 3
+        rerun(models, scorer, pipeline)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_any_call_may_be_interrupted(
+    moved: Path, scorer: Scorer, pipeline: Any, act: _Act
+) -> None:
+    calls = _count(moved, act, scorer, pipeline)
+    for at, models in zip(range(1, calls + 1), _copies(moved), strict=False):
+
+        def interrupt(call: int, at: int = at) -> None:
+            if call == at:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            Faults(patch, interrupt)
+            with pytest.raises(KeyboardInterrupt, match=r"^$"):
+                act(models, scorer, pipeline)
+        check(models)
+        rerun(models, scorer, pipeline)
+
+
+# Every call that writes, killed ----------------------------------------------------------------
+
+
+def _killed_at(act: _Act, at: int, models: Path, scorer: Scorer, pipeline: Any) -> None:
+    def kill(call: int) -> None:
+        if call == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Faults(pytest.MonkeyPatch(), kill)
+    act(models, scorer, pipeline)
+
+
+def _half_written(act: _Act, at: int, models: Path, scorer: Scorer, pipeline: Any) -> None:
+    """Killed when half of a write has reached the file."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(call: int) -> None:
+        if call == at:
+            raise Killed
+
+    Faults(pytest.MonkeyPatch(), kill)
+    real = os.write
+    os.write = lambda *args: _and_kill(real, *args)
+    act(models, scorer, pipeline)
+
+
+def _and_kill(real: Callable[..., int], descriptor: int, data: bytes) -> int:
+    try:
+        return real(descriptor, data)
+    except BaseException:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("how", [_killed_at, _half_written])
+def test_any_call_may_be_the_last(
+    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, how: Callable[..., None]
+) -> None:
+    calls = _count(moved, act, scorer, pipeline)
+    killed = 0
+    for at, models in zip(range(1, calls + 1), _copies(moved), strict=False):
+        writer = PROCESSES.Process(target=how, args=(act, at, models, scorer, pipeline))
+        writer.start()
+        writer.join(60)
+        killed += writer.exitcode == -signal.SIGKILL
+        check(models)
+        rerun(models, scorer, pipeline)
+    assert killed == calls if how is _killed_at else killed >= 1
+
+
+def test_the_first_save_may_be_killed_anywhere(
+    tmp_path: Path, scorer: Scorer, pipeline: Any
+) -> None:
+    empty = tmp_path / "empty"
+    (empty / "nieuws").mkdir(parents=True)
+    calls = _count(empty, _save, scorer, pipeline)
+    for at, models in zip(range(1, calls + 1), _copies(empty), strict=False):
+        writer = PROCESSES.Process(target=_killed_at, args=(_save, at, models, scorer, pipeline))
+        writer.start()
+        writer.join(60)
+        assert writer.exitcode == -signal.SIGKILL
+        check(models)
+        rerun(models, scorer, pipeline)
+        assert find("nieuws", models).number == 1
+
+
+# Random moments --------------------------------------------------------------------------------
+
+
+def _write_on(started: Any, models: Path, scorer: Scorer, pipeline: Any, seed: int) -> None:
+    """Save, move and roll back until killed."""
+    chance = random.Random(seed)  # noqa: S311 (an order, no secret)
+    started.set()
+    while True:
+        act = chance.choice(["save", "move", "move", "back"])
+        try:
+            if act == "save":
+                save_version(models, scorer, pipeline)
+            elif act == "move":
+                number = chance.choice(list_versions(models)).number
+                set_alias(f"nieuws@v{number}", chance.choice(["champion", "proef"]), models)
+            else:
+                rollback("nieuws", models)
+        except NoSuchVersion:
+            continue
+
+
+def test_a_kill_at_any_moment_loses_nothing(models: Path, scorer: Scorer, pipeline: Any) -> None:
+    chance = random.Random(0)  # noqa: S311 (moments, no secret)
+    known: set[str] = set()
+    seen: set[str] = set()
+    for crash in range(CRASHES):
+        started = PROCESSES.Event()
+        # Two write at once every third time; both are killed, one after the other.
+        writers = [
+            PROCESSES.Process(
+                target=_write_on, args=(started, models, scorer, pipeline, 2 * crash + n)
+            )
+            for n in range(2 if crash % 3 == 0 else 1)
+        ]
+        for writer in writers:
+            writer.start()
+        assert started.wait(60)
+        for writer in writers:
+            time.sleep(chance.uniform(0, 0.08))
+            assert writer.pid is not None
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join(60)
+            assert writer.exitcode == -signal.SIGKILL
+        check(models, known)
+        now = {version.ref for version in list_versions(models)}
+        assert seen <= now
+        seen = now
+        assert champion(models, "nieuws") is not None
+    rerun(models, scorer, pipeline)
+    numbers = [version.number for version in list_versions(models)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+# Many at once ----------------------------------------------------------------------------------
+
+
+def _save_some(gate: Any, models: Path, scorer: Scorer, pipeline: Any, times: int) -> None:
+    gate.wait(60)
+    for _ in range(times):
+        save_version(models, scorer, pipeline)
+
+
+def _move_some(gate: Any, models: Path, own: str, times: int) -> None:
+    gate.wait(60)
+    for turn in range(times):
+        set_alias(f"nieuws@v{1 + turn % 2}", own, models, note=own)
+        set_alias(f"nieuws@v{2 - turn % 2}", "champion", models, note=own)
+
+
+def test_eight_savers_and_eight_movers_at_once_lose_nothing(
+    models: Path, scorer: Scorer, pipeline: Any
+) -> None:
+    gate = PROCESSES.Barrier(16)
+    workers = [
+        PROCESSES.Process(target=_save_some, args=(gate, models, scorer, pipeline, 2))
+        for _ in range(8)
+    ]
+    workers += [
+        PROCESSES.Process(target=_move_some, args=(gate, models, f"mover{n}", 5)) for n in range(8)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    check(models)
+    assert [version.number for version in list_versions(models)] == list(range(1, 19))
+    entries = history(models, "nieuws")
+    saved = [entry["version"] for entry in entries if entry["event"] == "saved"]
+    assert sorted(saved) == sorted(f"v{number}" for number in range(1, 19))
+    moves = Counter((e["alias"], e["note"]) for e in entries if e["event"] == "alias")
+    for n in range(8):
+        assert moves[f"mover{n}", f"mover{n}"] == 5
+        assert moves["champion", f"mover{n}"] == 5
+    assert not any(entry.get("note") == "found unlogged" for entry in entries)
+    last = {entry["alias"]: entry["version"] for entry in entries if "alias" in entry}
+    assert last == aliases(models, "nieuws")
+    assert leftovers(models) == []
+
+
+# Files that may grow no further ----------------------------------------------------------------
+
+
+def _save_within(models: Path, scorer: Scorer, pipeline: Any, said: Any) -> None:
+    """Save under ever larger limits of the kernel: it then writes less than it was given."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    outcomes = []
+    for size in [*range(0, 3000, 250), 5_000, 10_000, 20_000, 40_000, 80_000, 10_000_000]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        for act in (_save, _move, _roll_back):
+            try:
+                act(models, scorer, pipeline)
+            except KopwijzerError as error:
+                outcomes.append(str(error))
+            else:
+                outcomes.append("")
+    said.put(outcomes)
+
+
+def test_a_write_that_is_cut_short_is_undone(models: Path, scorer: Scorer, pipeline: Any) -> None:
+    said = PROCESSES.Queue()
+    writer = PROCESSES.Process(target=_save_within, args=(models, scorer, pipeline, said))
+    writer.start()
+    outcomes = said.get(timeout=60)
+    writer.join(60)
+    assert outcomes[-3:] == ["", "", ""]
+    failed = [outcome for outcome in outcomes if outcome]
+    assert len(failed) > 20
+    assert all("cannot be written (" in outcome for outcome in failed if "knows no" not in outcome)
+    check(models)
+    rerun(models, scorer, pipeline)
