@@ -1,4 +1,4 @@
-"""The command line: options, help, printing, exit codes. Every command is a shell around a function.
+"""The command line: options, help, printing, exit codes. A command is a shell around a function.
 
 Heavy rooms are imported inside the commands, so that `--help` and `predict` start at once.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-EXIT_CODES = """Exit codes: 0 done; 1 a source or folder could not be used; 2 wrong usage or settings;
-3 rows could not be used (predict: kept as error records); 4 a version is absent, damaged or
-refused; 5 not promoted; 130, 143 interrupted, terminated."""
+EXIT_CODES = """Exit codes: 0 done; 1 a source or folder could not be used; 2 wrong usage or
+settings; 3 rows could not be used (predict: kept as error records); 4 a version is absent, damaged
+or refused; 5 not promoted; 130, 143 interrupted, terminated."""
 
 app = typer.Typer(
     name="kopwijzer",
@@ -86,7 +86,7 @@ class _Terminated(BaseException):
     """SIGTERM, as an exception so that every `finally` runs."""
 
 
-def _terminated(number: int, frame: Any) -> NoReturn:
+def _terminated(_number: int, _frame: Any) -> NoReturn:
     raise _Terminated
 
 
@@ -608,7 +608,8 @@ def _is_source(item: str) -> bool:
         return False
     looks = Path(item.removesuffix(".gz")).suffix.lower()
     return " " not in item and looks in (
-        ".jsonl .ndjson .json .csv .tsv .parquet .xml .rss .atom .html .htm .txt".split()
+        *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"),
+        *(".xml", ".rss", ".atom", ".html", ".htm", ".txt"),
     )
 
 

@@ -49,7 +49,7 @@ class Columns:
     date: str = "date"
 
 
-class Fault(Exception):  # noqa: N818  # the word for it everywhere here
+class Fault(Exception):  # the word for it everywhere here
     """A record that cannot be used: the sentence, and what could be read of it."""
 
     def __init__(self, sentence: str, row: Mapping[str, Any] | None = None) -> None:

@@ -138,7 +138,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             dtype=object,
         )
 
-    def partial_fit(self, X: Iterable[Any], y: Any = None) -> Self:
+    def partial_fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
         """Learn from more rows: the features and frequencies are then those of all rows so far."""
         counts = _Counts(X, self.blocks)
         seen = getattr(self, "_seen", None) or [_NONE_SEEN] * len(self.blocks)

@@ -126,9 +126,10 @@ def _precision_recall(outcome: Outcome, thresholds: Mapping[str, float]) -> Pict
     # The largest where there are more than can be told apart.
     drawn = sorted(sorted(drawn, key=lambda label: -count[label])[: len(_COLOURS)])
     curves = {label: precision_recall(outcome, label) for label in drawn}
+    dots = {label: _dot(found, thresholds.get(label, 0.0)) for label, found in curves.items()}
 
     def paint(axes: Any) -> None:
-        for number, (label, (precision, recall, threshold)) in enumerate(curves.items()):
+        for number, (label, (precision, recall, _)) in enumerate(curves.items()):
             use = _some(len(recall))
             axes.plot(
                 recall[use],
@@ -138,11 +139,8 @@ def _precision_recall(outcome: Outcome, thresholds: Mapping[str, float]) -> Pict
                 lw=1.7,
                 label=f"line {number}",
             )
-            reached = int((threshold >= thresholds.get(label, 0.0)).sum())
-            if thresholds.get(label) and reached:
-                axes.plot(
-                    recall[reached - 1], precision[reached - 1], "o", color=_COLOURS[number], ms=7
-                )
+            if dot := dots[label]:
+                axes.plot(*dot, "o", color=_COLOURS[number], ms=7)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.015), ylim=(0, 1.03))
         legend = axes.legend(loc="lower left", fontsize=10, handlelength=2.4)
         # Afterwards: a label that opens with an underscore would be left out.
@@ -150,7 +148,7 @@ def _precision_recall(outcome: Outcome, thresholds: Mapping[str, float]) -> Pict
             text.set_text(_short(label))
 
     caption = "How precise the surest answers of a label are, and on to all of its rows."
-    if any(thresholds.get(label) for label in drawn):
+    if any(dots.values()):
         caption += " Dots: the chosen thresholds."
     left_out = len(labels) - len(drawn)
     if left_out:
@@ -169,6 +167,15 @@ def _precision_recall(outcome: Outcome, thresholds: Mapping[str, float]) -> Pict
             for label, (precision, recall, _) in curves.items()
         ],
     )
+
+
+def _dot(curve: tuple[Floats, Floats, Floats], threshold: float) -> tuple[float, float] | None:
+    """Recall and precision at a threshold, if one is set and any row reaches it."""
+    precision, recall, each = curve
+    reached = int((each >= threshold).sum())
+    if not threshold or not reached:
+        return None
+    return float(recall[reached - 1]), float(precision[reached - 1])
 
 
 def _reliability(outcome: Outcome) -> Picture:

@@ -3,8 +3,8 @@
 `train` makes a version with honest figures; `fit` makes only the scorer.
 """
 
-import gzip
 import contextlib
+import gzip
 import hashlib
 import json
 import platform
@@ -28,6 +28,7 @@ from kopwijzer.figures import Figures, Outcome, Promise
 from kopwijzer.headlines import Headline, read
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.settings import Settings, shipped
+from kopwijzer.spool import Spool
 
 __all__ = [
     "Progress",
@@ -78,6 +79,8 @@ def train(
     """
     settings = settings or Settings.read()
     say = progress or _silent
+    if settings.learning.solver == "sgd":
+        return _train_in_chunks(source, settings, models, name, say)
     engine = engine or Engine()
     rows = read_labelled(source, settings)
     truth = [str(row.label) for row in rows]
@@ -95,8 +98,27 @@ def train(
     scorer = learning.to_scorer(pipeline, rule)
     say("fit", 1, 1)
     curve = _learning_curve(rows, truth, groups, settings, engine, say)
-    numbers = _report(measured, curve, history)
     facts = _facts(rows, truth, settings, measured, source)
+    return _save(
+        name, pipeline, scorer, rows, measured, facts, models, say, curve=curve, history=history
+    )
+
+
+def _save(
+    name: str,
+    pipeline: Any,
+    scorer: Scorer,
+    rows: Sequence[Headline],
+    measured: "_Measured",
+    facts: Mapping[str, Any],
+    models: str | PathLike[str] | None,
+    say: Progress,
+    *,
+    curve: list[tuple[int, Figures]],
+    history: Mapping[str, Any] | None,
+) -> versions.Version:
+    """Write the version with its report, card and probes."""
+    numbers = _report(measured, curve, history)
 
     def files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
         drawn = page.render(
@@ -111,7 +133,7 @@ def train(
             language=str(manifest.get("language") or "en"),
         )
         texts = {
-            "config.toml": settings.to_toml(),
+            "config.toml": Settings.from_mapping(facts["settings"]).to_toml(),
             "report.json": json.dumps(numbers, ensure_ascii=False, indent=1) + "\n",
             "report.html": drawn,
             "README.md": card.render(manifest, numbers),
@@ -135,6 +157,48 @@ def train(
     )
     say("save", 1, 1)
     return saved
+
+
+def _train_in_chunks(
+    source: Any, settings: Settings, models: str | PathLike[str] | None, name: str, say: Progress
+) -> versions.Version:
+    """`train` for rows that do not fit in memory: they lie in a memory-mapped Arrow file, shuffled.
+
+    Cross-validation would read them many times over; instead a share of the stories (by a hash of
+    their headline, so that copies stay together) is held out, half to calibrate, half to measure.
+    """
+    with Spool.of(source, settings, say) as spool:
+        say("fit", 0, 1)
+        pipeline = learning.fit_in_chunks(
+            lambda: spool.chunks("train"), **learning_arguments(settings)
+        )
+        say("fit", 1, 1)
+        held, counts = spool.held_out(), spool.counts
+        fingerprint_, n_rows = spool.fingerprint, spool.n_rows
+    known = {str(label) for label in pipeline["classifier"].classes_}
+    held = [row for row in held if row.label in known]
+    first, second = held[: len(held) // 2], held[len(held) // 2 :]
+    rule = settings.abstains(labels=counts)
+    temperature = learning.fit_temperature(
+        learning.to_scorer(pipeline).decision_function(first),
+        [str(row.label) for row in first],
+        sorted(known),
+    )
+    shift = _prior_shift(counts, settings)
+    learning.settle(pipeline, temperature=temperature, prior_shift=shift)
+    scorer = learning.to_scorer(pipeline, rule)
+    measured = _Measured(temperature, None, {}, {})
+    if second:
+        outcome, found = evaluate(scorer, second, n_bootstrap=settings.evaluation.n_bootstrap)
+        measured = _Measured(temperature, None, {"held out": outcome}, {"held out": found})
+    facts = _facts(held, [str(row.label) for row in held], settings, measured, source)
+    facts["data"] |= {
+        "n_rows": n_rows,
+        "labels": dict(sorted(counts.items())),
+        "sources": {},
+        "fingerprint": fingerprint_,
+    }
+    return _save(name, pipeline, scorer, held, measured, facts, models, say, curve=[], history=None)
 
 
 def fit(rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None = None) -> Scorer:
@@ -267,7 +331,7 @@ class _Measured:
     @property
     def honest(self) -> str:
         """The way of splitting whose figures stand for the world: the hardest that was made."""
-        order = ("leave-one-source-out", "grouped", "random", "newest")
+        order = ("leave-one-source-out", "grouped", "random", "newest", "held out")
         return next((kind for kind in order if kind in self.figures), "")
 
 
@@ -727,11 +791,12 @@ def _fit_pipeline(rows: Sequence[Headline], truth: Sequence[str], settings: Sett
     return learning.fit_pipeline(rows, truth, **learning_arguments(settings))
 
 
-def _prior_shift(truth: Sequence[str], settings: Settings) -> dict[str, float]:
-    """How far the intercept of each label moves for the prior that the settings name."""
+def _prior_shift(truth: Sequence[str] | Mapping[str, int], settings: Settings) -> dict[str, float]:
+    """How far the intercept of each label moves for the prior that the settings name, from the
+    labels of the training rows or their counts."""
     prior, counts = settings.learning.prior, Counter(truth)
     return {
-        label: float(np.log(prior[label] / (count / len(truth))))
+        label: float(np.log(prior[label] / (count / counts.total())))
         for label, count in counts.items()
         if label in prior
     }
