@@ -415,9 +415,8 @@ def models_list(
     for version in versions.list_versions(models, name):
         tags = versions.aliases(models, version.name)
         own = " ".join(alias for alias, number in tags.items() if number == f"v{version.number}")
-        typer.echo(
-            f"{version.ref:24} {version.manifest['created']}  {_headline_figure(version)}  {own}".rstrip()
-        )
+        line = f"{version.ref:24} {version.manifest['created']}  {_headline_figure(version)}  {own}"
+        typer.echo(line.rstrip())
 
 
 @models_app.command("show")

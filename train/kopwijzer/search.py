@@ -82,10 +82,9 @@ class Plan(BaseModel):
     def draw(self) -> list[dict[str, Value]]:
         """The candidates: first no change at all, then `n_candidates` at random."""
         rng = np.random.default_rng(self.search.seed)
-        drawn: list[dict[str, Value]] = [{}]
-        for _ in range(self.search.n_candidates if self.space else 0):
-            drawn.append({key: _draw(space, rng) for key, space in self.space.items()})
-        return drawn
+        n = self.search.n_candidates if self.space else 0
+        drawn = [{key: _draw(space, rng) for key, space in self.space.items()} for _ in range(n)]
+        return [{}, *drawn]
 
 
 @dataclass(frozen=True, slots=True)

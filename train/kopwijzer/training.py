@@ -574,7 +574,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
 
 
 def kept_outcome(version: versions.Version) -> Outcome | None:
-    """What a version's out-of-fold models said of its training rows; None where nothing was kept."""
+    """What a version's out-of-fold models said of its training rows, if that was kept."""
     if "outcomes.jsonl.gz" not in version.manifest["files"]:
         return None
     first, *rest = gzip.decompress(version.read("outcomes.jsonl.gz")).decode().splitlines()
@@ -760,7 +760,7 @@ def _git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # no input of anybody's in it
             ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607  # git by its name
             capture_output=True,
             text=True,
