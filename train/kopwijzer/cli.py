@@ -49,11 +49,13 @@ app.add_typer(config_app, name="config")
 def main() -> NoReturn:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, _terminated)
-    if hasattr(signal, "SIGPIPE"):
-        # A reader that went away (`| head`) ends us quietly, as it ends `cat`.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.stdout is None:
+        # Whatever is opened next would take its place, and get what is printed.
+        sys.exit(_say("stdout is closed; there is nowhere to write to", 1))
     try:
         code = app(standalone_mode=False) or 0
+        if code == 130:  # so typer tells of Ctrl-C
+            raise KeyboardInterrupt
     except KopwijzerError as error:
         code = _fail(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -62,6 +64,8 @@ def main() -> NoReturn:
         code = _say("terminated; nothing half-written was kept", 143)
     except typer.Exit as stop:
         code = stop.exit_code
+    except (BrokenPipeError, SystemExit):  # typer makes the second of the first
+        _reader_is_gone()
     except MemoryError:
         code = _say("out of memory; read fewer rows at once, or use a larger machine", 1)
     except OSError as error:
@@ -77,9 +81,21 @@ def main() -> NoReturn:
         code = usage
     try:
         sys.stdout.flush()
-    except OSError:
+    except BrokenPipeError:
+        _reader_is_gone()
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = code or _say(f"output: {error.strerror or error}", 1)
     sys.exit(int(code))
+
+
+def _reader_is_gone() -> NoReturn:
+    """End quietly where nobody reads on (`| head`), and by the signal that ends `cat` there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    sys.exit(141)
 
 
 class _Terminated(BaseException):
@@ -242,7 +258,7 @@ def predict(
         rule = scorer.abstention
         thresholds = {str(one): min_confidence for one in scorer.classes_ if one != rule.label}
         scorer = scorer.with_abstention(Abstention(rule.label, thresholds, rule.min_known_share))
-    texts, sources = _texts_or_sources(items or [])
+    texts, sources = _texts_or_sources(items or [], input_format is not None or out is not None)
     columns = Columns(headline=headline or "headline", teaser=(sources and teaser) or "teaser")
     if out is not None:
         from kopwijzer import bulk
@@ -258,19 +274,20 @@ def predict(
             )
         typer.echo(done.sentence(), err=True)
         raise typer.Exit(3 if done.n_errors else 0)
-    faults = _Faults(quiet)
+    faults = _Faults(quiet, "left out" if policy == "skip" else "kept as error records")
     rows: Iterable[Headline]
     if sources:
         rows = _read_all(sources, columns, input_format, policy, faults)
     else:
         rows = [Headline(text, teaser or "") for text in texts]
-    answers = faults.count(records.predict(scorer, rows, batch))
+    answers = records.predict(scorer, rows, batch)
     write = sys.stdout.buffer.write
     for piece in records.write(answers, form, scorer, top=top, explain=explain):  # type: ignore[arg-type]  # _one_of checked it
         write(_bytes(piece))
         if batch == 1:
             sys.stdout.flush()
     if faults.n:
+        faults.count()
         raise typer.Exit(3)
 
 
@@ -580,12 +597,14 @@ def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | Non
     return value
 
 
-def _texts_or_sources(items: list[str]) -> tuple[list[str], list[str]]:
+def _texts_or_sources(items: list[str], only_sources: bool) -> tuple[list[str], list[str]]:
     """Headlines or sources: arguments are sources when every one of them names something."""
     if not items:
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise BadSettings("predict what? Give a headline, a file, or '-' for stdin")
         return [], ["-"]
+    if only_sources:
+        return [], items
     sources = [item for item in items if _is_source(item)]
     if sources and len(sources) < len(items):
         text = next(item for item in items if item not in sources)
@@ -606,7 +625,7 @@ def _is_source(item: str) -> bool:
     except OSError:
         return False
     looks = Path(item.removesuffix(".gz")).suffix.lower()
-    return " " not in item and looks in (
+    return (" " not in item or "/" in item or "*" in item) and looks in (
         *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"),
         *(".xml", ".rss", ".atom", ".html", ".htm", ".txt"),
     )
@@ -659,19 +678,19 @@ def _write_page(path: str, text: str) -> None:
 class _Faults:
     """Counts rows that could not be used, and tells the first ten on stderr."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, fate: str) -> None:
         self.n = 0
-        self._quiet = quiet
+        self._quiet, self._fate = quiet, fate
 
     def told(self, fault: str) -> None:
         self.n += 1
         if self.n <= 10 and not self._quiet:
             _say(fault)
-        elif self.n == 11 and not self._quiet:
-            _say("more rows cannot be used; each has its error record")
 
-    def count(self, answers: Iterable[Any]) -> Iterator[Any]:
-        yield from answers
+    def count(self) -> None:
+        """Tell how many there were in the end."""
+        if not self._quiet:
+            _say(f"{self.n:,} {'row was' if self.n == 1 else 'rows were'} {self._fate}")
 
 
 def _bytes(text: str) -> bytes:

@@ -52,6 +52,7 @@ class Picture:
     svg: str = ""
     head: Sequence[str] = ()
     numbers: Sequence[Sequence[str]] = ()
+    wide: bool = False
 
 
 def draw(
@@ -76,7 +77,7 @@ def _confusion(outcome: Outcome) -> Picture:
             title, f"{len(labels)} labels are too many to draw; see the figures by label."
         )
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    small = len(labels) > 6
+    small, wide = len(labels) > 6, len(labels) > 9
 
     def paint(axes: Any) -> None:
         from matplotlib.patches import Rectangle
@@ -89,7 +90,7 @@ def _confusion(outcome: Outcome) -> Picture:
                 Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fc=colour, alpha=alpha, lw=0)
             )
             if table[i, j]:
-                size = 7 if small else 10
+                size = 8 if small else 10
                 axes.text(j, i, f"{table[i, j]:,}", ha="center", va="center", fontsize=size)
         axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(len(labels) - 0.5, -0.5))
         axes.set_xticks(range(len(labels)), [_short(x) for x in labels], rotation=40, ha="right")
@@ -107,7 +108,8 @@ def _confusion(outcome: Outcome) -> Picture:
         "Rows by true label, columns by what was answered. The shade is the share of the row: "
         "blue where it is right, orange where it is not.",
         paint,
-        height=max(_HEIGHT, 1.9 + 0.22 * len(labels)),
+        width=2.6 + 0.36 * len(labels) if wide else _WIDTH,
+        height=max(_HEIGHT, 1.5 + 0.28 * len(labels)),
         head=["true", *labels],
         numbers=[
             [label, *(f"{n:,}" for n in row)]
@@ -338,6 +340,7 @@ def _svg(
     *,
     head: Sequence[str],
     numbers: Sequence[Sequence[str]],
+    width: float = _WIDTH,
     height: float = _HEIGHT,
 ) -> Picture:
     """What `paint` puts on a pair of axes, as a picture."""
@@ -352,7 +355,7 @@ def _svg(
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         mpl.rcdefaults()  # whatever the reader's own settings are, the bytes are the same
         mpl.rcParams.update(_style())
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure.add_subplot())
         for text in figure.findobj(Text):
@@ -360,7 +363,8 @@ def _svg(
         figure.savefig(
             stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    return Picture(title, caption, _inline(stream.getvalue(), title), head, numbers)
+    svg = _inline(stream.getvalue(), title)
+    return Picture(title, caption, svg, head, numbers, wide=width > _WIDTH)
 
 
 def _style() -> dict[str, Any]:
@@ -414,7 +418,8 @@ def _inline(svg: str, title: str) -> str:
 def _short(text: str) -> str:
     """A name that fits beside an axis."""
     plain = "".join(sign if sign.isprintable() else " " for sign in text)
-    return plain if len(plain) <= 22 else plain[:21] + "…"
+    # With its end: names of one kind often begin alike.
+    return plain if len(plain) <= 22 else f"{plain[:13]}…{plain[-8:]}"
 
 
 def _some(n: int, most: int = 250) -> npt.NDArray[np.int64]:

@@ -4,10 +4,11 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from kopwijzer.headlines import Headline
 from kopwijzer.scorer import Explanation, Prediction, Scorer
@@ -15,8 +16,11 @@ from kopwijzer.scorer import Explanation, Prediction, Scorer
 __all__ = ["Format", "predict", "record", "write"]
 
 Format = Literal["table", "jsonl", "csv"]
+Item = TypeVar("Item")
 
 _OWN = ("headline", "teaser", "label", "confidence", "scores", "abstained", "reason", "error")
+# Control characters, and those that turn the direction of what follows.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _REASONS = {
     "empty": "no words in it",
     "unknown_words": "too few known words",
@@ -33,10 +37,30 @@ def predict(
     Reads at most `batch` rows ahead of what it has given, so memory stays constant.
     """
     stream = iter(rows)
-    while taken := list(islice(stream, batch)):
+    broken = None
+    while broken is None:
+        taken, broken = _some(stream, batch)
+        if not taken:
+            break
         answers = iter(scorer.score_many(row for row in taken if row.error is None))
         for row in taken:
             yield row, (next(answers) if row.error is None else None)
+    if broken is not None:
+        raise broken
+
+
+def _some(stream: Iterator[Item], n: int) -> tuple[list[Item], Exception | None]:
+    """The next `n` items at most; and what broke the stream after them, if it broke.
+
+    What came before must not be lost with it.
+    """
+    taken: list[Item] = []
+    try:
+        for item in islice(stream, n):
+            taken.append(item)  # noqa: PERF402  # list() would lose those before an error
+    except Exception as error:
+        return taken, error
+    return taken, None
 
 
 def record(
@@ -135,7 +159,7 @@ def _finite(value: Any) -> Any:
 
 def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[str]:
     """CSV with a column per label; columns that only later rows have go into "more" as JSON."""
-    head = list(islice(records, 256))
+    head, broken = _some(records, 256)
     last = [*(f"score_{label}" for label in labels), "more"]
 
     def own(found: dict[str, Any]) -> dict[str, Any]:
@@ -154,12 +178,18 @@ def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[s
         return text
 
     yield line(columns)
-    for found in (found for part in (head, records) for found in part):
+    for found in (found for part in (head, _or_raise(records, broken)) for found in part):
         scores = found["scores"] or {}
         flat = {**own(found), **{f"score_{label}": score for label, score in scores.items()}}
         more = {key: value for key, value in flat.items() if key not in columns}
         flat["more"] = _json(more) if more else ""
         yield line(_cell(flat.get(column)) for column in columns)
+
+
+def _or_raise(rest: Iterator[Item], broken: Exception | None) -> Iterator[Item]:
+    if broken is not None:
+        raise broken
+    yield from rest
 
 
 def _cell(value: Any) -> Any:
@@ -183,10 +213,10 @@ def _table(
     room = max(shutil.get_terminal_size((100, 24)).columns - wide - 9, 24)
     yield f"{'label':{wide}}  {'sure':>5}  headline\n"
     for row, prediction in answers:
-        headline = " ".join(row.headline.split())
+        headline = _shown(row.headline)
         if prediction is None:
             yield f"{'-':{wide}}  {'':5}  {_cut(headline, room)}\n"
-            yield f"{'':{wide}}  {'':5}  ! {row.error}\n"
+            yield f"{'':{wide}}  {'':5}  ! {_shown(row.error or '')}\n"
             continue
         sure = f"{prediction.confidence:.0%}"
         yield f"{prediction.label:{wide}}  {sure:>5}  {_cut(headline, room)}\n"
@@ -205,10 +235,15 @@ def _told(told: Explanation, wide: int) -> Iterator[str]:
     rest = told.contributions[15:]
     yield f"{indent}why {told.label} ({told.decision:+.3f}):\n"
     for c in told.contributions[:15]:
-        yield f"{indent}{c.value:+.3f}  {c.text.replace(' ', '␣')}  ({c.block})\n"
+        yield f"{indent}{c.value:+.3f}  {_CONTROLS.sub('\ufffd', c.text).replace(' ', '␣')}  ({c.block})\n"
     if rest:
         yield f"{indent}{sum(c.value for c in rest):+.3f}  {len(rest)} smaller pieces\n"
     yield f"{indent}{told.intercept:+.3f}  the intercept\n"
+
+
+def _shown(text: str) -> str:
+    """One line of text without what a terminal would obey."""
+    return _CONTROLS.sub("\ufffd", " ".join(text.split()))
 
 
 def _cut(text: str, room: int) -> str:
