@@ -253,9 +253,7 @@ def _fail_everywhere(
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_any_call_may_be_interrupted(
-    moved: Path, scorer: Scorer, pipeline: Any, act: _Act
-) -> None:
+def test_any_call_may_be_interrupted(moved: Path, scorer: Scorer, pipeline: Any, act: _Act) -> None:
     calls = _count(moved, act, scorer, pipeline)
     for at, models in zip(range(1, calls + 1), _copies(moved), strict=False):
 

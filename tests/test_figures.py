@@ -207,6 +207,8 @@ def test_figures_by_source_are_those_of_scikit_learn() -> None:
 
 def test_reliability_has_every_row_in_one_bin() -> None:
     own = outcome(500)
+    # An edge belongs to the bin below it.
+    assert reliability(SIX)[3].tolist() == [0, 0, 0, 1, 0, 2, 2, 1, 0, 0]
     middle, accuracy, confidence, count = reliability(own)
     assert count.sum() == 500
     full = count > 0
@@ -398,6 +400,13 @@ def test_a_model_that_is_always_right_answers_everything() -> None:
     assert found.coverage == 1.0
 
 
+def test_all_the_starts_of_testing_share_one_error() -> None:
+    # 2,000 rows leave room for six starts: 0.8^n is 0.05 / 6 at 22, and 32 times that is 704.
+    proba = np.tile([0.9, 0.1], (2000, 1)) + np.linspace(0, 0.05, 2000)[:, None] * [1, -1]
+    found = choose_thresholds(["a"] * 2000, proba, ["a", "other"], precision=0.8)
+    assert found.bound["a"] == pytest.approx((0.05 / 6) ** (1 / 2000), rel=1e-9)
+
+
 def test_a_promise_that_cannot_be_kept_is_said_so() -> None:
     rng = np.random.default_rng(0)
     proba = np.column_stack([p := rng.uniform(0.5, 1, 500), 1 - p])
@@ -441,10 +450,13 @@ def test_rows_of_one_confidence_stand_or_fall_together() -> None:
     assert found.precision["a"] == 1.0
     assert found.coverage == 0.5
     # Neighbouring numbers: halfway is one of the two, and must not be the lower.
-    above = np.nextafter(0.6, 1)
-    proba = np.where(proba == 0.9, above, proba)
-    found = choose_thresholds(truth, proba, ["a", "other"], precision=0.9)
-    assert found.thresholds["a"] == above
+    low = 0.6
+    for _ in range(4):
+        high = float(np.nextafter(low, 1))
+        near = np.column_stack([p := np.repeat([high, low], 300), 1 - p])
+        found = choose_thresholds(truth, near, ["a", "other"], precision=0.9)
+        assert found.thresholds["a"] == high
+        low = high
 
 
 @pytest.mark.parametrize("wanted", [0.0, 1.0, -1.0, 95.0, math.nan, {"a": 1.5}])

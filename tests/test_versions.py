@@ -18,7 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kopwijzer
-from conftest import FILES, PROBES, PROCESSES, ROWS, anything, fitted, leftovers, rewrite, save_version
+from conftest import (
+    FILES,
+    PROBES,
+    PROCESSES,
+    ROWS,
+    anything,
+    fitted,
+    leftovers,
+    rewrite,
+    save_version,
+)
 from kopwijzer import serving, versions
 from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
 from kopwijzer.learning import to_scorer

@@ -141,7 +141,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def partial_fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
         """Learn from more rows: the features and frequencies are then those of all rows so far."""
         counts = _Counts(X, self.blocks)
-        seen = getattr(self, "_seen", None) or [_NONE_SEEN] * len(self.blocks)
+        seen = getattr(self, "_seen", []) or [_NONE_SEEN] * len(self.blocks)
         self._seen = [
             _merged(old, (counts.hashes(block.kind), counts.frequencies(block)))
             for old, block in zip(seen, self.blocks, strict=True)
@@ -161,7 +161,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 keep = self._kept(block, df, counts.n)
                 place = np.where(keep, np.cumsum(keep) - 1, -1)
                 parts.append((place, _columns(matrix, place, int(keep.sum()))))
-        self._seen = None  # what `partial_fit` adds to; a `fit` starts anew
+        self._seen: list[tuple[npt.NDArray[np.uint32], Ints]] = []  # what `partial_fit` adds to; a `fit` starts anew
         self._keep(found, counts.n)
         return parts
 
@@ -465,7 +465,7 @@ def fit_in_chunks(
     for _ in range(epochs):
         for rows, labels in chunks():
             solver.partial_fit(features.transform(rows), list(labels), classes=names)
-    features._seen = None
+    features._seen = []
     features.dtype = np.float64
     classifier = LogisticRegression(C=C)
     classifier.classes_ = np.array(names)
