@@ -161,7 +161,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 keep = self._kept(block, df, counts.n)
                 place = np.where(keep, np.cumsum(keep) - 1, -1)
                 parts.append((place, _columns(matrix, place, int(keep.sum()))))
-        self._seen: list[tuple[npt.NDArray[np.uint32], Ints]] = []  # what `partial_fit` adds to; a `fit` starts anew
+        self._seen = []  # what `partial_fit` adds to; a `fit` starts anew
         self._keep(found, counts.n)
         return parts
 
