@@ -296,6 +296,7 @@ def test_what_is_too_thin_is_not_drawn_and_says_so() -> None:
         "Too few rows to draw how the figures grow with them.",
         "The rows name fewer than two sources of 20 rows or more: not drawn.",
         "its figures say little.",
+        "So few rows say little.",
     ):
         assert sentence in html
 
@@ -335,6 +336,20 @@ def test_many_labels_and_sources_are_cut_and_say_so() -> None:
     assert "25 labels are too many to draw; see the figures by label." in html
     assert "16 labels are left out" in html
     assert "The 40 largest of 60 sources." in html
+
+
+def test_long_names_keep_their_ends_and_a_large_matrix_gets_room() -> None:
+    labels = [f"verslag van de competitie {i:02}" for i in range(12)]
+    html = page(outcome(600, labels), thresholds={}, curve=[])
+    assert ">verslag van d…titie 03<" in html
+    assert html.count('<figure class="wide">') == 1
+    assert '<figure class="wide">' not in plain()
+
+
+def test_a_long_fact_is_cut() -> None:
+    html = page(facts={"version": "v1", "labels": ", ".join(f"label {i}" for i in range(150))})
+    assert "label 10" in html
+    assert "label 149" not in html
 
 
 # In a browser ----------------------------------------------------------------------------------
