@@ -87,7 +87,7 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len({name for name, _ in attrs}) == len(attrs), f"{tag} has an attribute twice"
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "input", "br", "use", "path", "img"):
+        if tag not in ("meta", "link", "input", "br", "use", "path", "img", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
