@@ -267,7 +267,7 @@ def splits(
 
     "random": folds that ignore groups (flattering, shown for contrast). "grouped": rows of one
     story stay together. "leave-one-source-out": each source is the test part once. "newest": the
-    newest rows by date are the test part.
+    newest rows by date are the test part. Of these three none has a story on both sides.
     """
     from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
@@ -284,8 +284,11 @@ def splits(
     if kind == "leave-one-source-out":
         sources = np.array([row.source or "" for row in rows])
         if 2 <= len(set(sources)) <= 100:
+            story = np.asarray(groups)
             parts = LeaveOneGroupOut().split(y, y, sources)
-            return [(a, b) for a, b in parts if len(set(y[a])) > 1]
+            # A story that several sources have is left out of the training part.
+            apart = [(a[~np.isin(story[a], story[b])], b) for a, b in parts]
+            return [(a, b) for a, b in apart if len(set(y[a])) > 1]
     if kind == "newest" and all(row.date for row in rows):
         order = np.argsort([row.date or "" for row in rows], kind="stable")
         cut = int(len(rows) * (1 - settings.evaluation.newest))
