@@ -55,9 +55,9 @@ def verify(version: Version, key: str | os.PathLike[str]) -> str:
     BadVersion
         The version is not signed, or not with this key, or was changed since.
     """
+    serialization, ed25519 = _cryptography()
     from cryptography.exceptions import InvalidSignature
 
-    serialization, ed25519 = _cryptography()
     public = _load(key, serialization.load_pem_public_key, "public")
     if not isinstance(public, ed25519.Ed25519PublicKey):
         raise BadSettings(f"{key}: holds a key of another kind; use an Ed25519 key")
