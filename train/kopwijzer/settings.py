@@ -115,7 +115,7 @@ class AbstentionSettings(_Section):
 
     label: Annotated[str, Field(min_length=1)] = "other"
     min_known_share: Share = 0.55
-    min_confidence: Share = 0.45
+    min_confidence: Share = 0.5
     precision: _Promise | None = None
 
 
