@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ settings.register_profile("default", derandomize=True, max_examples=100, **_comm
 settings.register_profile("wide", max_examples=2000, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-#: Processes of their own, forked from one that has imported everything already.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["conftest"])
+#: Other processes are forks: they have imported everything already.
+PROCESSES = multiprocessing.get_context("fork")
 
 BLOCKS = (
     Block("words", signals=("edges", "quotes", "football"), min_df=1),
@@ -190,6 +190,16 @@ def models(shelf: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     shutil.copytree(shelf, folder)
     return folder
+
+
+def start(target: Callable[..., None], *args: Any) -> Any:
+    """A process of its own that runs a function."""
+    process = PROCESSES.Process(target=target, args=args)
+    with warnings.catch_warnings():
+        # Python warns of threads that hold locks while it forks; those of BLAS hold none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    return process
 
 
 def leftovers(models: Path) -> list[str]:

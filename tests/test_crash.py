@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROCESSES, leftovers, save_version
+from conftest import PROCESSES, leftovers, save_version, start
 from kopwijzer.errors import KopwijzerError, NoRoom, NoSuchVersion
 from kopwijzer.scorer import Scorer
 from kopwijzer.versions import (
@@ -34,59 +34,54 @@ from kopwijzer.versions import (
 
 CRASHES = int(os.environ.get("KOPWIJZER_CRASHES", "60"))
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_CALLS = ("write", "fsync", "ftruncate", "rename", "replace", "mkdir", "unlink", "rmdir")
+_ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
+_CALLS = ("fsync", "ftruncate", "rename", "replace", "mkdir", "unlink", "rmdir")
+
+
+class Kill(BaseException):
+    """A fault that ends the process at once."""
 
 
 class Faults:
-    """Counts the calls that write, and makes one of them fail, or all from one on.
+    """Counts the calls that write, and makes some of them fail.
 
-    `fail` is called with the number of the call instead of it; a write has put half of its bytes
-    in place by then.
+    `fail` is called with the number of each call before it, and raises what should happen in its
+    place. Half of what a write was given has reached the file by then.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, fail: Callable[[int], None]) -> None:
         self.calls = 0
         self._fail = fail
         for name in _CALLS:
-            patch.setattr(os, name, self._wrapped(name, getattr(os, name)))
-        patch.setattr(os, "open", self._open(os.open))
-        patch.setattr(Path, "open", self._path_open(Path.open))
+            patch.setattr(os, name, self._counted(getattr(os, name)))
+        patch.setattr(os, "open", self._counted(os.open, lambda _, flags, *__: flags & _WRITES))
+        real = Path.open
 
-    def step(self) -> None:
-        self.calls += 1
-        self._fail(self.calls)
-
-    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **named: Any) -> Any:
-            if name == "write":
-                return self._write(real, *args)
-            self.step()
-            return real(*args, **named)
-
-        return call
-
-    def _write(self, real: Callable[..., Any], descriptor: int, data: Any) -> Any:
-        try:
-            self.step()
-        except BaseException:
-            real(descriptor, data[: len(data) // 2])
-            raise
-        return real(descriptor, data)
-
-    def _open(self, real: Callable[..., int]) -> Callable[..., int]:
-        def call(path: Any, flags: int, *rest: Any, **named: Any) -> int:
-            if flags & _WRITES:
-                self.step()
-            return real(path, flags, *rest, **named)
-
-        return call
-
-    def _path_open(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        def open_(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
             if mode in ("r", "rb"):
                 return real(path, mode, *rest, **named)
             self.step()
             return _File(real(path, mode, *rest, **named), self)
+
+        patch.setattr(Path, "open", open_)
+
+    def step(self, half: Callable[[], Any] = lambda: None) -> None:
+        self.calls += 1
+        try:
+            self._fail(self.calls)
+        except BaseException as fault:
+            half()
+            if isinstance(fault, Kill):
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise
+
+    def _counted(
+        self, real: Callable[..., Any], writes: Callable[..., Any] = lambda *_: True
+    ) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            if writes(*args):
+                self.step()
+            return real(*args, **named)
 
         return call
 
@@ -99,12 +94,11 @@ class _File:
         self._faults = faults
 
     def write(self, data: bytes) -> int:
-        try:
-            self._faults.step()
-        except BaseException:
+        def half() -> None:
             self._file.write(data[: len(data) // 2])
             self._file.flush()
-            raise
+
+        self._faults.step(half)
         return int(self._file.write(data))
 
     def __getattr__(self, name: str) -> Any:
@@ -200,39 +194,29 @@ def _copies(models: Path) -> Iterator[Path]:
 
 def _count(models: Path, act: _Act, scorer: Scorer, pipeline: Any) -> int:
     """How many calls that write an act makes where nothing fails."""
+    copy = next(_copies(models))
     with pytest.MonkeyPatch.context() as patch:
         faults = Faults(patch, lambda _: None)
-        act(next(_copies(models)), scorer, pipeline)
+        act(copy, scorer, pipeline)
     return faults.calls
 
 
 ACTS = [_save, _move, _first_move, _roll_back]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("turn", range(1 if CRASHES <= 60 else len(_ERRORS)))
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 @pytest.mark.parametrize("act", ACTS)
-def test_any_call_may_fail_once(
-    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int
+def test_any_call_may_fail(
+    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, lasting: bool, turn: int
 ) -> None:
-    _fail_everywhere(moved, scorer, pipeline, act, number, lasting=False)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-@pytest.mark.parametrize("act", ACTS)
-def test_any_call_and_all_after_it_may_fail(
-    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int
-) -> None:
-    _fail_everywhere(moved, scorer, pipeline, act, number, lasting=True)
-
-
-def _fail_everywhere(
-    start: Path, scorer: Scorer, pipeline: Any, act: _Act, number: int, *, lasting: bool
-) -> None:
-    calls = _count(start, act, scorer, pipeline)
+    """Each call fails with one of the errors; in a long run, with each of them."""
+    calls = _count(moved, act, scorer, pipeline)
     assert calls >= 8
-    for at, models in zip(range(1, calls + 1), _copies(start), strict=False):
+    for at, models in zip(range(1, calls + 1), _copies(moved), strict=False):
 
         def fail(call: int, at: int = at) -> None:
+            number = _ERRORS[(at + turn) % len(_ERRORS)]
             if call == at or (lasting and call > at):
                 raise OSError(number, os.strerror(number))
 
@@ -272,54 +256,24 @@ def test_any_call_may_be_interrupted(moved: Path, scorer: Scorer, pipeline: Any,
 # Every call that writes, killed ----------------------------------------------------------------
 
 
-def _killed_at(act: _Act, at: int, models: Path, scorer: Scorer, pipeline: Any) -> None:
+def _killed_at(at: int, act: _Act, models: Path, scorer: Scorer, pipeline: Any) -> None:
     def kill(call: int) -> None:
         if call == at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            raise Kill
 
     Faults(pytest.MonkeyPatch(), kill)
     act(models, scorer, pipeline)
-
-
-def _half_written(act: _Act, at: int, models: Path, scorer: Scorer, pipeline: Any) -> None:
-    """Killed when half of a write has reached the file."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill(call: int) -> None:
-        if call == at:
-            raise Killed
-
-    Faults(pytest.MonkeyPatch(), kill)
-    real = os.write
-    os.write = lambda *args: _and_kill(real, *args)
-    act(models, scorer, pipeline)
-
-
-def _and_kill(real: Callable[..., int], descriptor: int, data: bytes) -> int:
-    try:
-        return real(descriptor, data)
-    except BaseException:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("how", [_killed_at, _half_written])
-def test_any_call_may_be_the_last(
-    moved: Path, scorer: Scorer, pipeline: Any, act: _Act, how: Callable[..., None]
-) -> None:
+def test_any_call_may_be_the_last(moved: Path, scorer: Scorer, pipeline: Any, act: _Act) -> None:
     calls = _count(moved, act, scorer, pipeline)
-    killed = 0
     for at, models in zip(range(1, calls + 1), _copies(moved), strict=False):
-        writer = PROCESSES.Process(target=how, args=(act, at, models, scorer, pipeline))
-        writer.start()
+        writer = start(_killed_at, at, act, models, scorer, pipeline)
         writer.join(60)
-        killed += writer.exitcode == -signal.SIGKILL
+        assert writer.exitcode == -signal.SIGKILL
         check(models)
         rerun(models, scorer, pipeline)
-    assert killed == calls if how is _killed_at else killed >= 1
 
 
 def test_the_first_save_may_be_killed_anywhere(
@@ -329,8 +283,7 @@ def test_the_first_save_may_be_killed_anywhere(
     (empty / "nieuws").mkdir(parents=True)
     calls = _count(empty, _save, scorer, pipeline)
     for at, models in zip(range(1, calls + 1), _copies(empty), strict=False):
-        writer = PROCESSES.Process(target=_killed_at, args=(_save, at, models, scorer, pipeline))
-        writer.start()
+        writer = start(_killed_at, at, _save, models, scorer, pipeline)
         writer.join(60)
         assert writer.exitcode == -signal.SIGKILL
         check(models)
@@ -367,13 +320,9 @@ def test_a_kill_at_any_moment_loses_nothing(models: Path, scorer: Scorer, pipeli
         started = PROCESSES.Event()
         # Two write at once every third time; both are killed, one after the other.
         writers = [
-            PROCESSES.Process(
-                target=_write_on, args=(started, models, scorer, pipeline, 2 * crash + n)
-            )
+            start(_write_on, started, models, scorer, pipeline, 2 * crash + n)
             for n in range(2 if crash % 3 == 0 else 1)
         ]
-        for writer in writers:
-            writer.start()
         assert started.wait(60)
         for writer in writers:
             time.sleep(chance.uniform(0, 0.08))
@@ -411,15 +360,8 @@ def test_eight_savers_and_eight_movers_at_once_lose_nothing(
     models: Path, scorer: Scorer, pipeline: Any
 ) -> None:
     gate = PROCESSES.Barrier(16)
-    workers = [
-        PROCESSES.Process(target=_save_some, args=(gate, models, scorer, pipeline, 2))
-        for _ in range(8)
-    ]
-    workers += [
-        PROCESSES.Process(target=_move_some, args=(gate, models, f"mover{n}", 5)) for n in range(8)
-    ]
-    for worker in workers:
-        worker.start()
+    workers = [start(_save_some, gate, models, scorer, pipeline, 2) for _ in range(8)]
+    workers += [start(_move_some, gate, models, f"mover{n}", 5) for n in range(8)]
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
@@ -460,8 +402,7 @@ def _save_within(models: Path, scorer: Scorer, pipeline: Any, said: Any) -> None
 
 def test_a_write_that_is_cut_short_is_undone(models: Path, scorer: Scorer, pipeline: Any) -> None:
     said = PROCESSES.Queue()
-    writer = PROCESSES.Process(target=_save_within, args=(models, scorer, pipeline, said))
-    writer.start()
+    writer = start(_save_within, models, scorer, pipeline, said)
     outcomes = said.get(timeout=60)
     writer.join(60)
     assert outcomes[-3:] == ["", "", ""]

@@ -28,6 +28,7 @@ from conftest import (
     leftovers,
     rewrite,
     save_version,
+    start,
 )
 from kopwijzer import serving, versions
 from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
@@ -436,11 +437,7 @@ def _save_when(gate: Any, models: Path, scorer: Scorer, pipeline: Any) -> None:
 
 def test_two_savers_at_once_get_two_numbers(tmp_path: Path, scorer: Scorer, pipeline: Any) -> None:
     gate = PROCESSES.Barrier(2)
-    savers = [
-        PROCESSES.Process(target=_save_when, args=(gate, tmp_path, scorer, pipeline)) for _ in "ab"
-    ]
-    for saver in savers:
-        saver.start()
+    savers = [start(_save_when, gate, tmp_path, scorer, pipeline) for _ in "ab"]
     for saver in savers:
         saver.join(60)
         assert saver.exitcode == 0

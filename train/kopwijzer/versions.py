@@ -6,7 +6,7 @@
         model.joblib              the fitted scikit-learn pipeline (a pickle: see `load_pipeline`)
         config.toml report.json report.html README.md probes.jsonl
     models/<name>/aliases/<alias> one line, "v3"; replaced atomically
-    models/<name>/log.jsonl       what happened when; only ever appended to
+    models/<name>/log.jsonl       what happened when; it only ever grows
 
 A reference is "name", "name@alias", "name@latest" or "name@v3"; a bare name means its champion.
 This is the only room that touches joblib, and it does so in `save` and `load_pipeline` alone.
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -693,13 +693,9 @@ def _digests(work: Path) -> dict[str, dict[str, Any]]:
 
 def _write_file(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
-        _write_all(file, content)
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
-
-
-def _write_all(file: BinaryIO, content: bytes) -> None:
-    file.write(content)
-    file.flush()
 
 
 def _sync(folder: Path) -> None:
@@ -717,14 +713,7 @@ def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note:
     if place.is_symlink():
         raise NoRoom(f"{place}: is a link; make it a folder")
     place.mkdir(exist_ok=True)
-    fresh = folder / f".moving-{secrets.token_hex(6)}"
-    try:
-        _write_file(fresh, f"{number}\n".encode())
-        fresh.replace(place / alias)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    _sync(place)
+    _replace(folder, place / alias, f"{number}\n".encode())
     _log(folder, event=event, version=number, alias=alias, note=note)
 
 
@@ -746,31 +735,26 @@ def _reconcile(folder: Path) -> None:
 
 
 def _log(folder: Path, **entry: Any) -> None:
-    """Append one line in one write; a line that could not be written whole is taken back."""
+    """Add one line. The file is replaced: no crash can tear a line, and no link is written to."""
     who = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = _line({"time": now, **entry, "who": who}).encode()
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(folder / "log.jsonl", flags, 0o644)
+    place = folder / "log.jsonl"
+    told = _read_file(place, _LOG_BYTES) if os.path.lexists(place) else b""
+    whole = told[: told.rfind(b"\n") + 1]  # what something else may have torn goes
+    _replace(folder, place, whole + _line({"time": now, **entry, "who": who}).encode())
+
+
+def _replace(folder: Path, place: Path, content: bytes) -> None:
+    """Give a file within a model's folder its new content, or leave it its old one."""
+    fresh = folder / f".moving-{secrets.token_hex(6)}"
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise NoRoom(f"{folder / 'log.jsonl'}: is no file; move it away")
-        size = found.st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            # What a crash of the whole machine tore goes; every whole line stays.
-            kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-            os.ftruncate(descriptor, kept)
-            size = kept
-        try:
-            if os.write(descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
+        _write_file(fresh, content)
+        fresh.replace(place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    _sync(place.parent)
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -787,19 +771,16 @@ def _workplace(folder: Path) -> Iterator[Path]:
     import fcntl
 
     work = folder / f".writing-{secrets.token_hex(6)}"
-    mark = _mark(work)
-    with _locked(folder):
-        _sweep(folder)
-        descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
+    with contextlib.ExitStack() as at_the_end:
+        with _locked(folder):
+            _sweep(folder)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(_mark(work), flags, 0o644)
+            at_the_end.callback(os.close, descriptor)
+            at_the_end.callback(_remove, work)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         work.mkdir()
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            mark.unlink()
-        os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:
@@ -807,9 +788,7 @@ def _sweep(folder: Path) -> None:
     works = {folder / path.name.removesuffix(".lock") for path in folder.glob(".writing-*")}
     for work in works:
         if not _is_locked(_mark(work)):
-            shutil.rmtree(work, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                _mark(work).unlink()
+            _remove(work)
     # Whoever moves an alias holds the lock that the caller holds now. Signing takes no lock, and
     # milliseconds.
     old = datetime.now(UTC).timestamp() - 3600
@@ -817,6 +796,12 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if path.name.startswith(".moving-") or path.lstat().st_mtime < old:
                 path.unlink()
+
+
+def _remove(work: Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _mark(work).unlink()
 
 
 def _mark(work: Path) -> Path:
