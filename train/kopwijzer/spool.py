@@ -6,7 +6,7 @@ An Arrow file that `datasets` writes and maps: what is read passes through memor
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from kopwijzer.errors import BadRows, NoRoom
 from kopwijzer.headlines import Headline, read
 from kopwijzer.settings import Settings, shipped
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "unlearnable"]
 
 _HELD = 20  # one story in so many is held out
 _MOST_HELD = 40_000
@@ -45,6 +45,7 @@ class Spool:
         import datasets
 
         digest, counts = hashlib.sha256(), Counter[str]()
+        texts: set[tuple[str, str]] = set()  # two at most: whether there is more than one
 
         def records() -> Iterator[dict[str, str]]:
             rows = read(
@@ -58,6 +59,8 @@ class Spool:
                 record = {"headline": row.headline, "teaser": row.teaser, "label": str(row.label)}
                 digest.update("\0".join(record.values()).encode("utf-8", "surrogatepass") + b"\n")
                 counts[record["label"]] += 1
+                if len(texts) < 2:
+                    texts.add((row.headline, row.teaser))
                 if number % 10_000 == 0:
                     say("reading", number, number + 10_000)
                 yield record
@@ -73,8 +76,9 @@ class Spool:
                 for record in records():
                     writer.write(record)
                 writer.finalize()
-            if not counts:
-                raise BadRows(_name(source), ["there are no rows to learn from"])
+            fault = unlearnable(counts, len(texts))
+            if fault is not None:
+                raise BadRows(_name(source), [fault])
             found = datasets.Dataset.from_file(str(path))
             shuffled = found.shuffle(
                 seed=settings.learning.seed, indices_cache_file_name=str(path) + ".order"
@@ -134,6 +138,17 @@ def _is_held(headline: str) -> bool:
     text = " ".join(headline.lower().split())
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
     return int.from_bytes(digest, "little") % _HELD == 0
+
+
+def unlearnable(counts: Mapping[str, int], n_texts: int) -> str | None:
+    """Why rows with these labels and so many different texts cannot be learned from, if so."""
+    if not counts:
+        return "there are no rows to learn from"
+    if len(counts) < 2:
+        return f"every row has the label {next(iter(counts))!r}; two or more are needed"
+    if n_texts < 2:
+        return f"all {sum(counts.values())} rows hold the same text; nothing can be learned"
+    return None
 
 
 def _name(source: Any) -> str:

@@ -23,12 +23,12 @@ import numpy.typing as npt
 from kopwijzer import card, check, figures, learning, page, versions
 from kopwijzer.duplicates import near_duplicate_groups
 from kopwijzer.engines import Engine
-from kopwijzer.errors import BadRows
+from kopwijzer.errors import BadRows, BadSettings
 from kopwijzer.figures import Figures, Outcome, Promise
 from kopwijzer.headlines import Headline, read
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.settings import Settings, shipped
-from kopwijzer.spool import Spool
+from kopwijzer.spool import Spool, unlearnable
 
 __all__ = [
     "Progress",
@@ -167,6 +167,11 @@ def _train_in_chunks(
     Cross-validation would read them many times over; instead a share of the stories (by a hash of
     their headline, so that copies stay together) is held out, half to calibrate, half to measure.
     """
+    if settings.abstention.precision is not None:
+        raise BadSettings(
+            "abstention.precision: learning.solver 'sgd' makes no cross-validation to promise "
+            "from; use 'saga', or set abstention.min_confidence"
+        )
     with Spool.of(source, settings, say) as spool:
         say("fit", 0, 1)
         pipeline = learning.fit_in_chunks(
@@ -210,7 +215,7 @@ def fit(rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None 
     ... ]
     >>> rows += [
     ...     {"headline": f"{team} polst {who}", "label": "transfer_rumour"}
-    ...     for team, who in [("Genk", "spits"), ("Ajax", "back"), ("Gent", "keeper")]
+    ...     for team, who in [("Genk", "spits"), ("Ajax", "spits"), ("Gent", "keeper")]
     ... ]
     >>> fit(rows).score("NEC polst spits").label
     'transfer_rumour'
@@ -243,13 +248,10 @@ def read_labelled(source: Any, settings: Settings) -> list[Headline]:
         )
     )
     where = str(source) if isinstance(source, str | PathLike) else "the rows"
-    if not rows:
-        raise BadRows(where, ["there are no rows to learn from"])
-    found = Counter(row.label for row in rows)
-    if len(found) < 2:
-        raise BadRows(where, [f"every row has the label {rows[0].label!r}; two or more are needed"])
-    if len({(row.headline, row.teaser) for row in rows}) == 1:
-        raise BadRows(where, [f"all {len(rows)} rows hold the same text; nothing can be learned"])
+    counts = Counter(str(row.label) for row in rows)
+    fault = unlearnable(counts, len({(row.headline, row.teaser) for row in rows}))
+    if fault is not None:
+        raise BadRows(where, [fault])
     return rows
 
 
