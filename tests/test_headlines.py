@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import rows_
-from kopwijzer.errors import BadRows, BadSource
+from kopwijzer.errors import BadRows, BadSettings, BadSource
 from kopwijzer.formats import MAX_LINE
 from kopwijzer.headlines import FORMATS, Columns, Headline, check, read
 
@@ -571,7 +571,7 @@ def test_the_name_tells_the_format_packed_or_not(tmp_path: Path, name: str, cont
 def test_a_format_that_is_named_wins(tmp_path: Path) -> None:
     path = put(tmp_path / "a.txt", lines(GOOD))
     assert only(path, input_format="jsonl").headline == "Genk wint met 2-1"
-    with pytest.raises(BadSource, match="--input-format 'xlsx': use one of jsonl, json, csv"):
+    with pytest.raises(BadSettings, match="--input-format 'xlsx': use one of jsonl, json, csv"):
         kept(path, input_format="xlsx")
     with pytest.raises(BadSource, match=r"a.txt: a stream cannot be read as dataset"):
         kept(path, input_format="dataset")

@@ -192,10 +192,11 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Learn from labelled rows, measure honestly, and save a version."""
-    from kopwijzer import training
+    from kopwijzer import training, versions
 
     settings = _settings(config, set_, headline, teaser, label, precision)
     engine = _engine(backend, workers, scheduler)
+    versions.aliases(models, name)  # refuses an impossible name before the work, not after it
     with _progress(quiet) as progress:
         saved = training.train(
             source, settings, models, name=name, engine=engine, progress=progress
@@ -617,7 +618,7 @@ def _texts_or_sources(items: list[str], only_sources: bool) -> tuple[list[str], 
 def _is_source(item: str) -> bool:
     if item == "-" or item.startswith("hf:") or "://" in item.split(" ", 1)[0]:
         return True
-    if "\0" in item or len(item) > 4096:
+    if not item or "\0" in item or len(item) > 4096:
         return False
     try:
         if Path(item).exists():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kopwijzer.errors import BadRows, BadSource
+from kopwijzer.errors import BadRows, BadSettings
 from kopwijzer.formats import MAX_LINE, Columns, Fault, short
 from kopwijzer.sources import FORMATS, find
 
@@ -81,6 +81,8 @@ def read(
 
     Raises
     ------
+    BadSettings
+        There is no such format.
     BadSource
         The source does not exist, cannot be read, or is not what it claims to be.
     BadRows
@@ -88,7 +90,7 @@ def read(
     """
     columns = columns or Columns()
     if input_format is not None and input_format not in FORMATS:
-        raise BadSource(f"--input-format {input_format!r}: use one of {', '.join(FORMATS)}")
+        raise BadSettings(f"--input-format {input_format!r}: use one of {', '.join(FORMATS)}")
     faults: list[str] = []
     n_faults = 0
     for where, found in find(source, input_format, columns):

@@ -213,10 +213,10 @@ def _table(
     room = max(shutil.get_terminal_size((100, 24)).columns - wide - 9, 24)
     yield f"{'label':{wide}}  {'sure':>5}  headline\n"
     for row, prediction in answers:
-        headline = _shown(row.headline)
+        headline = _harmless(" ".join(row.headline.split()))
         if prediction is None:
             yield f"{'-':{wide}}  {'':5}  {_cut(headline, room)}\n"
-            yield f"{'':{wide}}  {'':5}  ! {_shown(row.error or '')}\n"
+            yield f"{'':{wide}}  {'':5}  ! {_harmless(row.error or '')}\n"
             continue
         sure = f"{prediction.confidence:.0%}"
         yield f"{prediction.label:{wide}}  {sure:>5}  {_cut(headline, room)}\n"
@@ -235,15 +235,15 @@ def _told(told: Explanation, wide: int) -> Iterator[str]:
     rest = told.contributions[15:]
     yield f"{indent}why {told.label} ({told.decision:+.3f}):\n"
     for c in told.contributions[:15]:
-        yield f"{indent}{c.value:+.3f}  {_CONTROLS.sub('\ufffd', c.text).replace(' ', '␣')}  ({c.block})\n"
+        yield f"{indent}{c.value:+.3f}  {_harmless(c.text).replace(' ', '␣')}  ({c.block})\n"
     if rest:
         yield f"{indent}{sum(c.value for c in rest):+.3f}  {len(rest)} smaller pieces\n"
     yield f"{indent}{told.intercept:+.3f}  the intercept\n"
 
 
-def _shown(text: str) -> str:
-    """One line of text without what a terminal would obey."""
-    return _CONTROLS.sub("\ufffd", " ".join(text.split()))
+def _harmless(text: str) -> str:
+    """Text without what a terminal would obey."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def _cut(text: str, room: int) -> str:
