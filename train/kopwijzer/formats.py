@@ -97,6 +97,7 @@ def _renamed(found: Iterable[Mapping[str, Any]], name: str, columns: Columns) ->
 
 
 def short(value: Any) -> str:
+    """A value for a message, cut to 60 characters."""
     try:
         text = repr(value[:100] if isinstance(value, str | bytes) else value)
     except RecursionError:
@@ -108,6 +109,7 @@ def short(value: Any) -> str:
 
 
 def whole(stream: IO[bytes], name: str) -> bytes:
+    """All bytes of a stream; more than `MAX_WHOLE` of them raise `BadSource`."""
     parts: list[bytes] = []
     size = 0
     while part := stream.read(1 << 20):

@@ -45,6 +45,7 @@ from kopwijzer.text import SIGNALS, Block
 __all__ = [
     "FORMAT",
     "Version",
+    "aliases",
     "champion",
     "find",
     "history",
