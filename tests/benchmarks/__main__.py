@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from . import report
@@ -21,10 +22,17 @@ def main() -> None:
     if unknown := set(names) - set(ORDER):
         parser.error(f"there is no case {min(unknown)!r}; there are {', '.join(ORDER)}")
     command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
+    failed: list[str] = []
     for name in names:
         start = time.perf_counter()
         around = report.about(command)
-        found = _case(name)(options.quick)
+        try:
+            found = _case(name)(options.quick)
+        except Exception:
+            # The others are measured all the same.
+            traceback.print_exc()
+            failed.append(name)
+            continue
         seconds = time.perf_counter() - start
         found.raw["seconds_of_this_case"] = seconds
         print(f"\n{found.title} ({seconds:.0f} s)")
@@ -36,6 +44,8 @@ def main() -> None:
         if not options.quick:
             found.write(around)
             report.rewrite()
+    if failed:
+        sys.exit(f"could not be measured: {', '.join(failed)}")
 
 
 def _case(name: str) -> Callable[[bool], Report]:
