@@ -21,6 +21,7 @@ from kopwijzer.engines import Engine
 from kopwijzer.errors import BadRows, BadSettings, BadSource
 from kopwijzer.figures import NEVER
 from kopwijzer.headlines import Headline
+from kopwijzer.learning import fit_temperature
 from kopwijzer.settings import Settings
 from kopwijzer.versions import Version
 
@@ -280,6 +281,13 @@ def test_the_temperature_is_stored_and_folded_in(version: Version, report: dict[
     cold = training.fit(ROWS, PROMISED).decision_function(ROWS)
     settled = version.scorer().decision_function(ROWS)
     assert np.allclose(settled * temperature, cold, atol=1e-9)
+
+
+def test_the_figures_are_of_calibrated_scores(version: Version) -> None:
+    kept = training.kept_outcome(version)
+    assert kept is not None
+    again = fit_temperature(np.log(kept.proba + 1e-9), kept.truth, kept.classes)
+    assert again == pytest.approx(1, abs=0.02)  # nothing is left to settle
 
 
 def test_fit_and_the_scorer_are_the_pipeline(version: Version) -> None:
