@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from kopwijzer.learning import fit_pipeline, settle, to_scorer
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.text import Block
 from kopwijzer.versions import Version, save
+
+# Whoever ignores Ctrl-C (a background job, nohup) hands that on to every command under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run; `HYPOTHESIS_PROFILE=wide` looks further, by other ones.
 _common: dict[str, Any] = {

@@ -309,9 +309,10 @@ class Scorer:
                 self._add_field(field, numbers, lengths, cache, sums, words)
         norms = np.sqrt(sums[:, :, n_labels])
         factors = self._weight / np.where(norms > 0, norms, 1.0)
-        decision = np.repeat(self.weights.intercept[None, :], n, axis=0)
-        for number in range(len(self.blocks)):  # one by one: the same order in every batch
-            decision += sums[:, number, :n_labels] * factors[:, number, None]
+        scaled = sums[:, :, :n_labels] * factors[:, :, None]
+        decision = self.weights.intercept + scaled[:, 0]
+        for number in range(1, len(self.blocks)):  # one by one: the same order in every batch
+            decision += scaled[:, number]
         # Names prove no language: the words in lower case count, where there are any.
         plain = words[:, 3] > 0
         known = np.where(plain, words[:, 2], words[:, 0])
