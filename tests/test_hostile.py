@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import kopwijzer
 from conftest import ROWS, anything, replace_file, rewrite, save_version
-from kopwijzer import records
+from kopwijzer import records, signing
 from kopwijzer.arrays import pack
 from kopwijzer.errors import BadVersion, KopwijzerError, NoRoom, NoSuchVersion
 from kopwijzer.headlines import Headline
@@ -770,6 +770,84 @@ def test_a_hostile_log_leads_nowhere(folder: Path) -> None:
     with pytest.raises(NoSuchVersion, match="the log knows no earlier version"):
         rollback("nieuws", models)
     assert find("nieuws", models).number == 1
+
+
+# Signatures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    """A private and a public key, as files."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    form = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    key = ed25519.Ed25519PrivateKey.generate()
+    private, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    private.write_bytes(
+        key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+def test_a_signature_holds_until_anything_changes(folder: Path, keys: tuple[Path, Path]) -> None:
+    private, public = keys
+    version = find("nieuws@v1", folder.parents[1])
+    assert signing.sign(version, private) == folder / "manifest.json.sig"
+    assert signing.verify(version, public) == "the signature holds"
+    check(folder)
+    # Whoever changes a file can make its digest anew, but not the signature.
+    replace_file(folder, "config.toml", b"C = 6\n")
+    check(folder)
+    with pytest.raises(BadVersion, match=r"\.sig: does not fit this key; the version was changed"):
+        signing.verify(find("nieuws@v1", folder.parents[1]), public)
+    assert signing.verify(version, public)  # what was found before is what was signed
+    with pytest.raises(BadVersion, match="v2: is not signed"):
+        signing.verify(find("nieuws@v2", folder.parents[1]), public)
+
+
+def test_every_changed_byte_of_a_signature_is_refused(
+    folder: Path, keys: tuple[Path, Path]
+) -> None:
+    version = find("nieuws@v1", folder.parents[1])
+    place = signing.sign(version, keys[0])
+    signature = bytes.fromhex(place.read_text())
+    for _ in _flips(place, 200, seed=3):
+        try:
+            same = bytes.fromhex(place.read_text()) == signature  # "a" and "A" are one
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(BadVersion, match=r"\.sig: (is damaged|does not fit)"):
+                signing.verify(version, keys[1])
+
+
+def test_signatures_that_are_no_files_hang_nobody(
+    folder: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    version = find("nieuws@v1", folder.parents[1])
+    place = signing.sign(version, keys[0])
+    content = place.read_bytes()
+    for said in (b"", b"zz", b"\xff", b"00" * 64, content[:-3], content * 2):
+        place.write_bytes(said)
+        with pytest.raises(BadVersion, match=r"\.sig: (is damaged, it is no sign|does not fit)"):
+            signing.verify(version, keys[1])
+    place.unlink()
+    for make in (os.mkfifo, os.mkdir):
+        make(place)
+        with pytest.raises(BadVersion, match=r"\.sig: is no file of at most"):
+            signing.verify(version, keys[1])
+        place.rmdir() if place.is_dir() else place.unlink()
+    (tmp_path / "sig").write_bytes(content)
+    place.symlink_to(tmp_path / "sig")
+    with pytest.raises(BadVersion, match=r"\.sig: is a link"):
+        signing.verify(version, keys[1])
+    # Signing anew replaces the link, and not what it points to.
+    (tmp_path / "sig").write_bytes(b"kept")
+    signing.sign(version, keys[0])
+    assert signing.verify(version, keys[1])
+    assert (tmp_path / "sig").read_bytes() == b"kept"
 
 
 # Probes ----------------------------------------------------------------------------------------

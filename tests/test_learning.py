@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from kopwijzer.learning import (
     Fold,
     HeadlineVectorizer,
     cross_predict,
+    fit_in_chunks,
     fit_pipeline,
     fit_temperature,
     name_features,
@@ -272,6 +273,69 @@ def test_balance_one_is_scikit_learns_balanced() -> None:
     )
     rare = ours.classes_.tolist().index("quote")
     assert (ours.predict_proba(rows) - plain.predict_proba(rows))[:, rare].mean() > 0
+
+
+# In chunks -------------------------------------------------------------------------------------
+
+
+@given(st.lists(rows_, min_size=1, max_size=8), st.integers(1, 4))
+@settings(max_examples=40)
+@example(ROWS, 37)
+def test_learning_features_in_parts_is_learning_them_at_once(
+    rows: list[dict[str, str]], size: int
+) -> None:
+    whole = HeadlineVectorizer(BLOCKS).fit(rows)
+    parts = HeadlineVectorizer(BLOCKS).fit(ROWS[:9])  # what was fitted before is forgotten
+    for at in range(0, len(rows), size):
+        assert parts.partial_fit(rows[at : at + size]) is parts
+    for name in ("hashes_", "block_ptr_", "df_", "idf_", "n_documents_"):
+        assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
+    asked = ROWS[:5]
+    assert np.array_equal(parts.transform(asked).toarray(), whole.transform(asked).toarray())
+
+
+def _in_chunks(size: int, labels: int = 4, **learning: Any) -> Any:
+    order = np.random.default_rng(0).permutation(len(ROWS))
+    rows = [ROWS[i] for i in order if labels == 4 or TRUTH[i] in ("quote", "other")]
+
+    def chunks() -> Iterator[tuple[list[Any], list[str]]]:
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            yield part, [row["label"] for row in part]
+
+    return fit_in_chunks(chunks, blocks=BLOCKS, **{"epochs": 5, **learning})
+
+
+def test_the_size_of_the_chunks_changes_next_to_nothing() -> None:
+    one, other, whole = (_in_chunks(size).predict_proba(ROWS) for size in (7, 50, 10_000))
+    assert np.abs(one - whole).max() < 1e-3
+    assert np.abs(other - whole).max() < 1e-3
+
+
+def test_the_same_chunks_give_the_same_bytes() -> None:
+    assert pack_scorer(to_scorer(_in_chunks(50))) == pack_scorer(to_scorer(_in_chunks(50)))
+
+
+@pytest.mark.parametrize("labels", [4, 2])
+def test_a_model_of_chunks_is_like_one_of_all_rows(labels: int) -> None:
+    rows = [row for row in ROWS if labels == 4 or row["label"] in ("quote", "other")]
+    truth = [row["label"] for row in rows]
+    chunked = settle(_in_chunks(32, labels, epochs=20, balance=0.5))
+    assert isinstance(chunked["classifier"], LogisticRegression)
+    assert chunked.score(rows, truth) > 0.97
+    scorer = to_scorer(chunked)
+    assert scorer.classes_.tolist() == sorted(set(truth))
+    assert np.abs(scorer.predict_proba(rows) - chunked.predict_proba(rows)).max() <= 1e-9
+    whole = fit_pipeline(rows, truth, blocks=BLOCKS, balance=0.5)
+    assert np.mean(chunked.predict(rows) == whole.predict(rows)) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"), [(["Genk wint"] * 3, "aaa"), (["a", "b"], "xy"), ([], "")]
+)
+def test_chunks_that_teach_nothing_are_refused(rows: list[str], labels: str) -> None:
+    with pytest.raises(BadRows, match="one label only, or nothing that could be learned"):
+        fit_in_chunks(lambda: [(rows, list(labels))], blocks=(Block("w"),))
 
 
 def test_rows_that_have_nothing_in_common_are_refused() -> None:

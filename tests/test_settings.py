@@ -73,6 +73,10 @@ def test_settings_become_what_the_other_rooms_take() -> None:
     )
     assert read.abstains({"a": 0.5}) == Abstention("geen", {"a": 0.5}, 0.25)
     assert read.abstains() == Abstention("geen", {}, 0.25)
+    # Of rows that are none of the labels comes a threshold for each label without one.
+    own = read.abstains({"a": 0.9}, ["b", "a", "geen"])
+    assert own == Abstention("geen", {"a": 0.9, "b": 0.5}, 0.25)
+    assert read.abstains({}, ["a", "b"]) == Abstention("geen", {}, 0.25)
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -158,7 +162,7 @@ def test_the_shipped_recipe_reads_back_the_same(tmp_path: Path) -> None:
     [
         ("learning.c=1", "unknown key 'learning.c'; did you mean 'C'"),
         ("lerning.C=1", "unknown key 'lerning'; did you mean 'learning'"),
-        ("learning.zzz=1", "unknown key 'learning.zzz'; known are C, epochs, balance"),
+        ("learning.zzz=1", "unknown key 'learning.zzz'; known are .*C, epochs, balance"),
         ("features.words.nrgams=[1, 2]", "unknown key 'features.words.nrgams'; did you mean 'ngra"),
         ("learning.C=0", "learning.C = 0: input should be greater than 0"),
         ("learning.C=nan", "learning.C = nan: input should be"),

@@ -5,6 +5,7 @@ ordinary `Pipeline`, and `to_scorer` turns that pipeline into arrays that score 
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -139,14 +140,17 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def partial_fit(self, X: Iterable[Any], y: Any = None) -> Self:  # noqa: ARG002  # scikit-learn's signature
-        """Learn from more rows: the features and frequencies are then those of all rows so far."""
+        """Learn from more rows: the features and frequencies are then those of all rows so far,
+        that is since the first call, or since a `fit`."""
         counts = _Counts(X, self.blocks)
-        seen = getattr(self, "_seen", []) or [_NONE_SEEN] * len(self.blocks)
+        seen = getattr(self, "_seen", [])
+        before = self.n_documents_ if seen else 0
+        seen = seen or [_NONE_SEEN] * len(self.blocks)
         self._seen = [
             _merged(old, (counts.hashes(block.kind), counts.frequencies(block)))
             for old, block in zip(seen, self.blocks, strict=True)
         ]
-        self._keep(self._seen, getattr(self, "n_documents_", 0) + counts.n)
+        self._keep(self._seen, before + counts.n)
         return self
 
     def _learn(self, counts: "_Counts", *, matrices: bool) -> list[tuple[Ints, sp.csr_matrix]]:
@@ -406,7 +410,7 @@ def fit_pipeline(
         C=C,
         solver="saga",
         max_iter=epochs,
-        class_weight=_class_weight(labels, balance),
+        class_weight=_class_weight(Counter(labels), balance),
         random_state=seed,
     )
     with warnings.catch_warnings():
@@ -441,16 +445,14 @@ def fit_in_chunks(
         There is nothing in common that could be learned, or only one label.
     """
     features = HeadlineVectorizer(tuple(blocks), dtype=np.float32)
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for rows, labels in chunks():
         features.partial_fit(rows)
-        for label in labels:
-            counts[label] = counts.get(label, 0) + 1
+        counts.update(labels)
     if len(counts) < 2 or not len(features.hashes_):
         raise BadRows("the rows", ["they hold one label only, or nothing that could be learned"])
     names = sorted(counts)
-    repeated = [label for label, count in counts.items() for _ in range(min(count, 1 << 20))]
-    n = sum(counts.values())
+    n = counts.total()
     solver = SGDClassifier(
         loss="log_loss",
         alpha=1 / (C * n),
@@ -458,7 +460,7 @@ def fit_in_chunks(
         eta0=_ETA,
         power_t=0.25,
         average=True,
-        class_weight=_class_weight(repeated, balance),
+        class_weight=_class_weight(counts, balance),
         shuffle=False,
         random_state=seed,
     )
@@ -478,13 +480,15 @@ def fit_in_chunks(
     return Pipeline([("features", features), ("classifier", classifier)])
 
 
-def _class_weight(labels: Sequence[str], balance: float) -> dict[str, float] | None:
+def _class_weight(found: Counter[str], balance: float) -> dict[str, float] | None:
+    """The weight of each label's rows, of which so many were found."""
     if not balance:
         return None
-    names, counts = np.unique(np.asarray(labels), return_counts=True)
-    weights = (len(labels) / (len(names) * counts)) ** balance
-    weights *= len(labels) / (weights * counts).sum()  # the rows weigh as much as before, in all
-    return dict(zip(names.tolist(), weights.tolist(), strict=True))
+    names, n = sorted(found), found.total()
+    counts = np.array([found[name] for name in names])
+    weights = (n / (len(names) * counts)) ** balance
+    weights *= n / (weights * counts).sum()  # the rows weigh as much as before, in all
+    return dict(zip(names, weights.tolist(), strict=True))
 
 
 Split = tuple[Ints, Ints]

@@ -5,12 +5,11 @@ The signature stands beside the manifest as manifest.json.sig, 64 bytes in hexad
 """
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
-from kopwijzer.errors import BadSettings, BadVersion, MissingExtra, NoRoom
-from kopwijzer.versions import Version
+from kopwijzer.errors import BadSettings, BadVersion, MissingExtra
+from kopwijzer.versions import SIGNATURE, Version
 
 __all__ = ["sign", "verify"]
 
@@ -32,19 +31,8 @@ def sign(version: Version, key: str | os.PathLike[str]) -> Path:
     private = _load(key, lambda data: serialization.load_pem_private_key(data, None), "private")
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise BadSettings(f"{key}: holds a key of another kind; use an Ed25519 key")
-    signature = private.sign(_PURPOSE + _manifest(version)).hex()
-    place = version.path / "manifest.json.sig"
-    work = version.path.parent / f".alias-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        with work.open("w", encoding="ascii") as file:
-            file.write(f"{signature}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(place)
-    except OSError as error:
-        work.unlink(missing_ok=True)
-        raise NoRoom(f"{place}: cannot be written ({error.strerror})") from error
-    return place
+    signature = private.sign(_PURPOSE + version.signed_bytes()).hex()
+    return version.add_signature(f"{signature}\n".encode())
 
 
 def verify(version: Version, key: str | os.PathLike[str]) -> str:
@@ -61,24 +49,20 @@ def verify(version: Version, key: str | os.PathLike[str]) -> str:
     public = _load(key, serialization.load_pem_public_key, "public")
     if not isinstance(public, ed25519.Ed25519PublicKey):
         raise BadSettings(f"{key}: holds a key of another kind; use an Ed25519 key")
-    place = version.path / "manifest.json.sig"
+    found, place = version.signature(), version.path / SIGNATURE
+    if found is None:
+        raise BadVersion(f"{version.path}: is not signed")
     try:
-        signature = bytes.fromhex(place.read_text(encoding="ascii").strip())
-    except FileNotFoundError as error:
-        raise BadVersion(f"{version.path}: is not signed") from error
-    except (OSError, ValueError) as error:
+        signature = bytes.fromhex(found.decode("ascii").strip())
+    except ValueError as error:
         raise BadVersion(f"{place}: is damaged, it is no signature") from error
     try:
-        public.verify(signature, _PURPOSE + _manifest(version))
+        public.verify(signature, _PURPOSE + version.signed_bytes())
     except InvalidSignature as error:
         raise BadVersion(
             f"{place}: does not fit this key; the version was changed, or signed by another"
         ) from error
     return "the signature holds"
-
-
-def _manifest(version: Version) -> bytes:
-    return (version.path / "manifest.json").read_bytes()
 
 
 def _load(path: str | os.PathLike[str], load: Any, kind: str) -> Any:

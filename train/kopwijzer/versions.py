@@ -62,6 +62,8 @@ __all__ = [
 
 #: The format of a version folder. It grows when an older kopwijzer could no longer read one.
 FORMAT = 1
+#: The file of a version that may stand there though the manifest does not name it.
+SIGNATURE = "manifest.json.sig"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
@@ -102,6 +104,22 @@ class Version:
     def read(self, file: str) -> bytes:
         """The bytes of one of the version's files, after its digest was checked."""
         return _read_checked(self, file, _MODEL_BYTES)
+
+    def signed_bytes(self) -> bytes:
+        """What a signature of the version is over: the manifest, as it was found in its file."""
+        return _manifest_bytes(self.manifest)
+
+    def signature(self) -> bytes | None:
+        """What stands in the file beside the manifest, if there is one; it may be anything."""
+        place = self.path / SIGNATURE
+        return _read_file(place, 4096) if os.path.lexists(place) else None
+
+    def add_signature(self, content: bytes) -> Path:
+        """Put a signature beside the manifest, whole or not at all; gives its place."""
+        place = self.path / SIGNATURE
+        with _translated(self.path.parent), _locked(self.path.parent):
+            _replace(self.path.parent, place, content)
+        return place
 
     def scorer(self) -> Scorer:
         """The model, ready to score; its arrays stay in the mapped file."""
@@ -211,7 +229,7 @@ def verify(version: Version) -> list[str]:
         A file is missing, damaged or not named in the manifest, or a probe scores otherwise.
     """
     done = []
-    allowed = {*version.manifest["files"], "manifest.json", "manifest.json.sig"}
+    allowed = {*version.manifest["files"], "manifest.json", SIGNATURE}
     for path in sorted(version.path.iterdir()):
         if path.name not in allowed:
             raise BadVersion(f"{path}: is not named in the manifest; remove it or do not trust it")
@@ -790,13 +808,10 @@ def _sweep(folder: Path) -> None:
     for work in works:
         if not _is_locked(_mark(work)):
             _remove(work)
-    # Whoever moves an alias holds the lock that the caller holds now. Signing takes no lock, and
-    # milliseconds.
-    old = datetime.now(UTC).timestamp() - 3600
-    for path in [*folder.glob(".moving-*"), *folder.glob(".alias-*")]:
+    # Whoever replaces a file holds the lock that the caller holds now.
+    for path in folder.glob(".moving-*"):
         with contextlib.suppress(OSError):
-            if path.name.startswith(".moving-") or path.lstat().st_mtime < old:
-                path.unlink()
+            path.unlink()
 
 
 def _remove(work: Path) -> None:
