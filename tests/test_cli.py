@@ -47,6 +47,7 @@ class Ended:
 def run(*args: Any, stdin: bytes = b"", **environment: str) -> Ended:
     """The command line in this process."""
     kept = sys.argv, sys.stdin, sys.stdout, sys.stderr, signal.getsignal(signal.SIGTERM)
+    hook = sys.unraisablehook
     own = {**os.environ, **environment}
     own.pop("KOPWIJZER_TRACEBACK", None)
     before = dict(os.environ)
@@ -65,6 +66,7 @@ def run(*args: Any, stdin: bytes = b"", **environment: str) -> Ended:
     finally:
         sys.argv, sys.stdin, sys.stdout, sys.stderr, handler = kept
         signal.signal(signal.SIGTERM, handler)
+        sys.unraisablehook = hook
         os.environ.clear()
         os.environ.update(before)
     told = []
@@ -611,6 +613,29 @@ def test_signals_end_it_with_one_sentence(number: int, code: int, sentence: str)
         assert json.loads(process.stdout.readline())["headline"] == "een kop"
         process.send_signal(number)
         assert ended(process) == Ended(code, "", sentence)
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_python_drops_comes_again(number: str, code: int) -> None:
+    program = f"""
+import os, signal, sys, time
+from kopwijzer import cli, records
+class Tidied:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{number})
+        time.sleep(0.1)
+def predict(*_):
+    tidied = Tidied()
+    del tidied
+    time.sleep(30)
+    yield
+records.predict = predict
+sys.argv = ["kopwijzer", "predict", "kop"]
+cli.main()
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+    assert found.returncode == code
+    assert found.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

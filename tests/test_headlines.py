@@ -798,13 +798,13 @@ def test_a_batch_of_large_values_has_few_rows(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from kopwijzer.sources import _batch_rows
+    from kopwijzer.sources import batch_rows
 
     large = pa.table({"headline": [f"{n}" * 500_000 for n in range(9)]})
     pq.write_table(large, tmp_path / "a.parquet", use_dictionary=False)
-    assert _batch_rows(pq.read_metadata(tmp_path / "a.parquet")) < 140
+    assert batch_rows(pq.read_metadata(tmp_path / "a.parquet")) < 140
     pq.write_table(pa.table({"headline": ["a"]}), tmp_path / "a.parquet")
-    assert _batch_rows(pq.read_metadata(tmp_path / "a.parquet")) == 4096
+    assert batch_rows(pq.read_metadata(tmp_path / "a.parquet")) == 4096
 
 
 @pytest.mark.filterwarnings("ignore")  # what `datasets` says about itself

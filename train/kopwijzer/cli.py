@@ -6,6 +6,7 @@ Heavy rooms are imported inside the commands, so that `--help` and `predict` sta
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ app.add_typer(config_app, name="config")
 def main() -> NoReturn:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    sys.unraisablehook = _not_lost
     if sys.stdout is None:
         # Whatever is opened next would take its place, and get what is printed.
         sys.exit(_say("stdout is closed; there is nowhere to write to", 1))
@@ -104,6 +106,17 @@ class _Terminated(BaseException):
 
 def _terminated(_number: int, _frame: Any) -> NoReturn:
     raise _Terminated
+
+
+def _not_lost(dropped: "sys.UnraisableHookArgs") -> None:
+    """A signal that came while Python was tidying up, where nothing can be raised, comes again."""
+    numbers = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}
+    if dropped.exc_type not in numbers:
+        sys.__unraisablehook__(dropped)
+        return
+    again = threading.Timer(0.02, os.kill, (os.getpid(), numbers[dropped.exc_type]))
+    again.daemon = True
+    again.start()
 
 
 def _fail(error: KopwijzerError) -> int:

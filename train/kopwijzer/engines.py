@@ -58,6 +58,8 @@ class Engine:
         from joblib import Parallel
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        if not delayed:
+            return
         here = self.backend in ("loky", "threading")
         workers = self.workers or (os.cpu_count() or 1 if here else -1)
         if here and min(workers, len(delayed)) <= 1:
@@ -71,6 +73,16 @@ class Engine:
             raise KopwijzerError(
                 "a worker process was killed, most often for want of memory; run again with fewer "
                 "--workers (what was finished is kept)"
+            ) from error
+        except Exception as error:
+            # Dask and Ray have each their own errors for a worker or a scheduler that is lost.
+            room = type(error).__module__.partition(".")[0]
+            if here or not (room in ("distributed", "ray") or isinstance(error, ConnectionError)):
+                raise
+            first = str(error).partition("\n")[0] or type(error).__name__
+            raise KopwijzerError(
+                f"the {self.backend} cluster broke off ({first}); run again "
+                "(what was finished is kept)"
             ) from error
 
     @contextlib.contextmanager

@@ -32,7 +32,7 @@ from kopwijzer.formats import (
     whole,
 )
 
-__all__ = ["FORMATS", "arrow_values", "find"]
+__all__ = ["FORMATS", "arrow_values", "batch_rows", "find"]
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "rss", "html", "page", "lines", "dataset")
 
@@ -161,6 +161,10 @@ def _file(path: Path, form: str | None, columns: Columns, name: str) -> Records:
         yield from _saved_dataset(path)
         return
     form = form or _SUFFIXES.get(_suffix(path))
+    if form is None and not path.is_file():
+        with _open(path) as pipe:  # /dev/fd/3, /dev/null: a pipe has no name to tell by
+            yield from _piped(pipe, name, form, columns)
+        return
     if form is None:
         raise BadSource(
             f"{path}: unknown kind of file; say --input-format, or use a name that ends in "
@@ -193,7 +197,11 @@ def _open(path: Path) -> IO[bytes]:
 def _stdin(form: str | None, columns: Columns) -> Records:
     if sys.stdin is None:
         raise BadSource("stdin is closed; give a file, or pipe rows into it")
-    stream: IO[bytes] = sys.stdin.buffer
+    yield from _piped(sys.stdin.buffer, "stdin", form, columns)
+
+
+def _piped(stream: IO[bytes], name: str, form: str | None, columns: Columns) -> Records:
+    """The records of a stream that comes as it comes: JSONL when it opens with a brace."""
     blank = 0
     try:
         if form is None:
@@ -204,12 +212,12 @@ def _stdin(form: str | None, columns: Columns) -> Records:
             form = "jsonl" if line.lstrip().startswith(b"{") else "lines"
             stream = _Again(line, stream)  # type: ignore[assignment]  # only read and readline
         if form == "parquet":
-            held = io.BytesIO(whole(stream, "stdin"))
-            yield from _parquet(held, "stdin", columns)
+            held = io.BytesIO(whole(stream, name))
+            yield from _parquet(held, name, columns)
         else:
-            yield from records(stream, form, "stdin", columns, blank)
+            yield from records(stream, form, name, columns, blank)
     except OSError as error:
-        raise BadSource(f"stdin: cannot be read ({error.strerror or error})") from error
+        raise BadSource(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
 class _Again:
@@ -254,7 +262,7 @@ def _parquet(file: Path | io.BytesIO, name: str, columns: Columns) -> Records:
             if columns.headline not in names:
                 raise no_headline(name, names, columns)
             number = 0
-            for batch in parquet.iter_batches(batch_size=_batch_rows(parquet.metadata)):
+            for batch in parquet.iter_batches(batch_size=batch_rows(parquet.metadata)):
                 parts = [arrow_values(column) for column in batch.columns]
                 for values in zip(*parts, strict=True):
                     number += 1
@@ -265,11 +273,11 @@ def _parquet(file: Path | io.BytesIO, name: str, columns: Columns) -> Records:
         raise BadSource(f"{name}: is not a whole Parquet file ({first})") from error
 
 
-def _batch_rows(metadata: Any) -> int:
-    """How many rows to take at once, so that they are some 64 MB at most."""
+def batch_rows(metadata: Any, most: int = 4096) -> int:
+    """How many rows of a Parquet file to take at once, so that they are some 64 MB at most."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
     largest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=0)
-    return int(min(max((64 << 20) / max(largest, 1), 1), 4096))
+    return int(min(max((64 << 20) / max(largest, 1), 1), most))
 
 
 def arrow_values(column: Any) -> list[Any]:
