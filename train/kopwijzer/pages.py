@@ -159,7 +159,15 @@ class _Node:
         self.text = ""
 
 
-class _Nodes(HTMLParser):
+class _Lenient(HTMLParser):
+    """A parser that takes marked sections ("<![CDATA[", "<![if") for the comments that they are in
+    HTML; the one of the library stops with an assertion at those it does not know."""
+
+    def parse_marked_section(self, i: int, report: int = 1) -> int:  # noqa: ARG002  # its signature
+        return self.parse_bogus_comment(i)
+
+
+class _Nodes(_Lenient):
     """The headings, links and paragraphs of a page, in their order.
 
     One pass and no tree: what a hostile page nests or leaves open costs no more than its length.
@@ -314,7 +322,7 @@ def _plain(markup: str) -> str:
     return _Text.of(markup)
 
 
-class _Text(HTMLParser):
+class _Text(_Lenient):
     """The text of a piece of HTML."""
 
     def __init__(self) -> None:
