@@ -1,7 +1,7 @@
 """Counts the corpus and keeps the tables of DATASHEET.md true.
 
-    python data/football-nl/datasheet.py           print the tables
-    python data/football-nl/datasheet.py --write   put them into DATASHEET.md
+python data/football-nl/datasheet.py           print the tables
+python data/football-nl/datasheet.py --write   put them into DATASHEET.md
 """
 
 import json

@@ -14,10 +14,10 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kopwijzer import learning, training
 from kopwijzer.engines import Engine
@@ -34,10 +34,22 @@ class Range(BaseModel):
     """A range of numbers; `log` draws evenly over its logarithm."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    low: float
-    high: float
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
     log: bool = False
     integer: bool = False
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        if self.log and self.low <= 0:
+            raise ValueError("a range that is drawn by its logarithm has a low above 0")
+        return self
+
+
+#: The values that are tried of a setting.
+Space = Range | Annotated[list[Any], Field(min_length=1)]
 
 
 class SearchSettings(BaseModel):
@@ -57,7 +69,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     search: SearchSettings = SearchSettings()
-    space: dict[str, Range | list[Any]] = {}
+    space: dict[str, Space] = {}
 
     @classmethod
     def read(cls, path: str | Path) -> "Plan":
@@ -76,8 +88,9 @@ class Plan(BaseModel):
             raise BadSettings(f"{path}: is not a TOML file: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"][:3])
-            raise BadSettings(f"{path}: {where}: {first['msg'].lower()}") from error
+            where = ".".join(str(part) for part in first["loc"][:2])
+            what = first["msg"].removeprefix("Value error, ")
+            raise BadSettings(f"{path}: {where}: {what[0].lower()}{what[1:]}") from error
 
     def draw(self) -> list[dict[str, Value]]:
         """The candidates: first no change at all, then `n_candidates` at random."""
@@ -198,7 +211,7 @@ def search(
     return Found(candidates[best][1], candidates[best][0], tuple(trials))
 
 
-def _draw(space: Range | list[Any], rng: np.random.Generator) -> Value:
+def _draw(space: Space, rng: np.random.Generator) -> Value:
     if isinstance(space, list):
         return space[int(rng.integers(len(space)))]
     low, high = (
@@ -216,6 +229,8 @@ def _changed(base: Settings, changes: Mapping[str, Value]) -> Settings:
         here = tree
         for key in keys:
             here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                raise BadSettings(f"space: {path!r}: {key!r} is a value and holds no keys")
         here[last] = value
     return Settings.from_mapping(tree, where="space")
 
@@ -284,29 +299,34 @@ class _State:
         if self._path is None:
             return
         try:
-            if self._path.exists():
-                self._load(identity)
-            else:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists() or not self._load(identity):
                 self._append({"search": identity})
         except OSError as error:
             raise NoRoom(f"{self._path}: cannot be used ({error.strerror})") from error
 
-    def _load(self, identity: str) -> None:
+    def _load(self, identity: str) -> bool:
+        """Take the trials of the file; whether it has as much as its first line."""
         assert self._path is not None  # noqa: S101  # the caller looked
         data = self._path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]  # a line that a kill tore is measured again
-        if whole != data:
-            self._path.write_bytes(whole)
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if not lines or lines[0].get("search") != identity:
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) > 0 or data[:1] in (b"", b"{"):
+            os.truncate(self._path, len(whole))  # a line that a kill tore is measured again
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            if data and (whole or data[:1] != b"{") and lines[0]["search"] != identity:
+                raise BadSettings(
+                    f"{self._path}: belongs to another search (other space, recipe or rows); "
+                    "name another --state, or remove it"
+                )
+            for line in lines[1:]:
+                trial = Trial(**line)
+                self._known[trial.round, trial.number] = trial
+        except (ValueError, LookupError, TypeError) as error:
             raise BadSettings(
-                f"{self._path}: belongs to another search (other space, recipe or rows); "
-                "name another --state, or remove it"
-            )
-        for line in lines[1:]:
-            trial = Trial(**line)
-            self._known[trial.round, trial.number] = trial
+                f"{self._path}: is no file of a search; name another --state, or remove it"
+            ) from error
+        return bool(lines)
 
     def get(self, round_: int, number: int) -> Trial | None:
         return self._known.get((round_, number))
