@@ -11,13 +11,22 @@ import json
 import math
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from kopwijzer import learning, training
 from kopwijzer.engines import Engine
@@ -48,8 +57,11 @@ class Range(BaseModel):
         return self
 
 
-#: The values that are tried of a setting.
-Space = Range | Annotated[list[Any], Field(min_length=1)]
+#: The values of a setting that are tried: a choice or a range.
+Space = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[list[Any], Field(min_length=1), Tag("choice")],
+    Discriminator(lambda value: "choice" if isinstance(value, list) else "range"),
+]
 
 
 class SearchSettings(BaseModel):
@@ -260,14 +272,19 @@ def _splits(
     """Folds over whole sources where there are enough of them, else over stories."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+    folds = plan.search.folds
     sources = [row.source or "" for row in rows]
-    if len(set(sources)) >= 2 * plan.search.folds:
-        found = list(GroupKFold(plan.search.folds).split(truth, truth, sources))
-    else:
-        folder = StratifiedGroupKFold(
-            plan.search.folds, shuffle=True, random_state=plan.search.seed
-        )
+    stories = len(set(groups))
+    rare = min(Counter(truth).values())
+    found: list[learning.Split] = []
+    if len(set(sources)) >= 2 * folds:
+        found = list(GroupKFold(folds).split(truth, truth, sources))
+    elif min(rare, stories) >= 2:
+        n = min(folds, rare, stories)
+        folder = StratifiedGroupKFold(n, shuffle=True, random_state=plan.search.seed)
         found = list(folder.split(truth, truth, groups))
+    elif stories >= 2:
+        found = list(GroupKFold(min(folds, stories)).split(truth, truth, groups))
     use = [(a, b) for a, b in found if len({truth[i] for i in a}) > 1 and len(b)]
     if not use:
         raise BadSettings("too few rows or labels to search on; give more, or a larger min_share")
@@ -306,27 +323,28 @@ class _State:
             raise NoRoom(f"{self._path}: cannot be used ({error.strerror})") from error
 
     def _load(self, identity: str) -> bool:
-        """Take the trials of the file; whether it has as much as its first line."""
+        """Take the trials of the file; False where a kill left less than its first line."""
         assert self._path is not None  # noqa: S101  # the caller looked
         data = self._path.read_bytes()
+        if len(data) < len(first := _line({"search": identity})) and first.startswith(data):
+            os.truncate(self._path, 0)
+            return False
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) > 0 or data[:1] in (b"", b"{"):
-            os.truncate(self._path, len(whole))  # a line that a kill tore is measured again
         try:
             lines = [json.loads(line) for line in whole.splitlines()]
-            if data and (whole or data[:1] != b"{") and lines[0]["search"] != identity:
+            if lines[0]["search"] != identity:
                 raise BadSettings(
                     f"{self._path}: belongs to another search (other space, recipe or rows); "
                     "name another --state, or remove it"
                 )
-            for line in lines[1:]:
-                trial = Trial(**line)
-                self._known[trial.round, trial.number] = trial
+            trials = [Trial(**line) for line in lines[1:]]
         except (ValueError, LookupError, TypeError) as error:
             raise BadSettings(
                 f"{self._path}: is no file of a search; name another --state, or remove it"
             ) from error
-        return bool(lines)
+        os.truncate(self._path, len(whole))  # a line that a kill tore is measured again
+        self._known = {(trial.round, trial.number): trial for trial in trials}
+        return True
 
     def get(self, round_: int, number: int) -> Trial | None:
         return self._known.get((round_, number))
@@ -348,9 +366,13 @@ class _State:
     def _append(self, record: Mapping[str, Any]) -> None:
         assert self._path is not None  # noqa: S101  # the callers looked
         with self._path.open("ab") as file:
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def _shown(value: Value) -> str:
