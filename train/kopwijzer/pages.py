@@ -283,6 +283,16 @@ def _decoded(data: bytes) -> str:
 # Feeds -----------------------------------------------------------------------------------------
 
 
+_REFERENCE = re.compile(rb"&#(x[0-9a-fA-F]{1,8}|[0-9]{1,8})(?![0-9a-fA-F])")
+
+
+def _no_surrogate(reference: re.Match[bytes]) -> bytes:
+    """A character reference; one to half a surrogate pair, which is no text, becomes U+FFFD."""
+    number = reference[1]
+    code = int(number[1:], 16) if number[:1] == b"x" else int(number)
+    return b"&#xFFFD" if 0xD800 <= code <= 0xDFFF else reference[0]
+
+
 def from_feed(data: bytes, where: str) -> Iterator[Record]:
     """The entries of an RSS or Atom feed: title and description without tags, link and date.
 
@@ -299,8 +309,11 @@ def from_feed(data: bytes, where: str) -> Iterator[Record]:
         raise BadSource(f"{where}: declares entities of its own, which no feed needs; not read")
     if data.count(b"<") > _MAX_TAGS:
         raise BadSource(f"{where}: has more than {_MAX_TAGS:,} tags; split the feed")
-    # A stream: bytes would be tried as the name of a file first.
-    found = feedparser.parse(io.BytesIO(data))
+    try:
+        # A stream: bytes would be tried as the name of a file first.
+        found = feedparser.parse(io.BytesIO(_REFERENCE.sub(_no_surrogate, data)))
+    except Exception as error:  # whatever a parser of broken markup stumbles over
+        raise BadSource(f"{where}: is no feed that can be read ({error})") from error
     if not found.entries and (found.bozo or not found.version):
         why = found.get("bozo_exception") or "it has neither channel nor entries"
         raise BadSource(f"{where}: is not an RSS or Atom feed ({why})")
