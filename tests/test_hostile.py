@@ -19,7 +19,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import kopwijzer
@@ -910,6 +910,7 @@ _headlines = st.builds(
 
 
 @given(st.lists(_headlines, max_size=6), st.booleans(), st.sampled_from([None, 1, 3]))
+@example([Headline("a\rb", "c\r\nd", extra={"more": "\r", "label": math.nan})], False, None)
 def test_each_row_gives_one_record_in_its_place(
     scorer: Scorer, rows: list[Headline], explain: bool, top: int | None
 ) -> None:

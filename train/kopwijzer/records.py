@@ -168,11 +168,12 @@ def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[s
     every = head or [dict.fromkeys(_OWN)]
     columns = [*dict.fromkeys(key for found in every for key in own(found)), *last]
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    # Only what stands in the terminator is quoted, and a lone "\r" ends a row for most readers.
+    writer = csv.writer(stream, lineterminator="\r\n")
 
     def line(values: Iterable[Any]) -> str:
         writer.writerow(values)
-        text = stream.getvalue()
+        text = stream.getvalue().removesuffix("\r\n") + "\n"
         stream.seek(0)
         stream.truncate()
         return text
