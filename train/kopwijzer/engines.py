@@ -13,6 +13,10 @@ __all__ = ["Engine"]
 Backend = Literal["loky", "threading", "dask", "ray"]
 
 
+#: How long a scheduler may take to answer.
+_PATIENCE = "10s"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Runs independent calls, in order, on one of joblib's backends.
@@ -90,10 +94,9 @@ class Engine:
         from joblib import parallel_config
 
         if self.backend == "dask":
-            with self._dask() as client:
-                scatter = list(shared) or None
-                with parallel_config("dask", client=client, scatter=scatter):
-                    yield
+            scatter = list(shared) or None
+            with self._dask() as client, parallel_config(_dask_backend(client, scatter)):
+                yield
         elif self.backend == "ray":
             self._ray()
             with parallel_config("ray"):
@@ -110,8 +113,8 @@ class Engine:
             raise MissingExtra("--backend dask", "dask") from error
         if self.scheduler:
             try:
-                client = Client(self.scheduler, timeout="10s")
-            except OSError as error:
+                client = Client(self.scheduler, timeout=_PATIENCE)
+            except (OSError, ValueError) as error:  # ValueError: no address at all
                 raise BadSettings(
                     f"--scheduler {self.scheduler!r}: no Dask scheduler answers there; start one "
                     "with 'dask scheduler', or leave --scheduler out"
@@ -142,3 +145,41 @@ class Engine:
                 log_to_driver=False,
             )
         register_ray()
+
+
+def _dask_backend(client: Any, scatter: list[Any] | None) -> Any:
+    """joblib's Dask backend, which tells also of a call that Dask itself gave up.
+
+    joblib 1.6 waits for ever for a call that failed outside of it: one whose workers all died.
+    """
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]  # untyped base
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            return self._watched(super().submit(func, callback), callback)
+
+        def apply_async(self, func: Any, callback: Any = None) -> Any:  # its name in joblib 1.4
+            return self._watched(super().apply_async(func, callback), callback)
+
+        def _watched(self, waiting: Any, callback: Any) -> Any:
+            def tell(done: Any) -> None:
+                error = done.exception()
+                if error is not None:
+                    callback(_GivenUp(error))
+
+            waiting.add_done_callback(tell)
+            return waiting
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, _GivenUp):
+                raise out.error
+            return super().retrieve_result_callback(out)
+
+    return Backend(client=client, scatter=scatter)
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """In the place of a result: why there is none."""
+
+    error: BaseException
