@@ -253,7 +253,7 @@ def test_every_shorter_file_is_refused() -> None:
 
 
 @given(st.data())
-@settings(max_examples=1500)
+@settings(max_examples=800)
 def test_a_changed_file_is_refused_or_holds_plain_arrays(data: st.DataObject) -> None:
     changed = bytearray(WHOLE)
     for _ in range(data.draw(st.integers(1, 6))):

@@ -113,7 +113,7 @@ def _flips(path: Path, most: int, seed: int) -> Iterator[int]:
 
 @pytest.mark.parametrize("file", LOADED)
 def test_loading_refuses_every_changed_byte(folder: Path, file: str) -> None:
-    for place in _flips(folder / file, 800, seed=1):
+    for place in _flips(folder / file, 700, seed=1):
         with pytest.raises(BadVersion, match=rf"v1/{file}: ") as caught:
             load(folder)
         assert "damaged" in str(caught.value) or "format" in str(caught.value), place
@@ -122,7 +122,7 @@ def test_loading_refuses_every_changed_byte(folder: Path, file: str) -> None:
 
 @pytest.mark.parametrize("file", EVERY)
 def test_verifying_refuses_every_changed_byte(folder: Path, file: str) -> None:
-    for _ in _flips(folder / file, 500, seed=2):
+    for _ in _flips(folder / file, 450, seed=2):
         with pytest.raises(BadVersion, match=rf"v1/{file}: is (damaged|of format)"):
             check(folder)
     check(folder)
@@ -443,7 +443,7 @@ def _paths(tree: Any, depth: int = 0) -> list[tuple[Any, ...]]:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_whatever_a_manifest_says_it_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, shelf: Path, data: st.DataObject
 ) -> None:
@@ -546,7 +546,7 @@ _numbers = st.one_of(
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=120)
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_whatever_arrays_load_give_probabilities(
     tmp_path_factory: pytest.TempPathFactory, shelf: Path, scorer: Scorer, data: st.DataObject

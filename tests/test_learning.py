@@ -97,7 +97,7 @@ _some = st.lists(rows_, min_size=1, max_size=5)
 
 
 @given(_some, _some)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @example(ROWS[::13], ROWS[::17])
 @example(ROWS[::13], [{"headline": "Genk", "teaser": ""}])
 @example([{"headline": "", "teaser": ""}], [{"headline": " ", "teaser": ""}])
