@@ -332,7 +332,10 @@ def test_the_command_line_goes_through_a_cluster(
 
 @ray
 @quiet
-def test_ray_gives_the_same(tmp_path: Path, scorer: Scorer) -> None:
+def test_ray_gives_the_same(
+    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes
     engine = Engine("ray", 2)
     try:
         assert run(engine, _calls(_square))[0] == [0, 1, 4, 9, 16]

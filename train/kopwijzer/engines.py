@@ -72,7 +72,9 @@ class Engine:
             return
         try:
             with self._backend(shared):
-                yield from Parallel(n_jobs=workers, return_as="generator")(delayed)
+                # Ray's backend gives results only when all are there.
+                how = "list" if self.backend == "ray" else "generator"
+                yield from Parallel(n_jobs=workers, return_as=how)(delayed)
         except TerminatedWorkerError as error:
             raise KopwijzerError(
                 "a worker process was killed, most often for want of memory; run again with fewer "
@@ -83,9 +85,10 @@ class Engine:
             room = type(error).__module__.partition(".")[0]
             if here or not (room in ("distributed", "ray") or isinstance(error, ConnectionError)):
                 raise
-            first = str(error).partition("\n")[0] or type(error).__name__
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            why = lines[-1 if room == "ray" else 0]  # Ray's first line names the process
             raise KopwijzerError(
-                f"the {self.backend} cluster broke off ({first}); run again "
+                f"the {self.backend} cluster broke off ({why}); run again "
                 "(what was finished is kept)"
             ) from error
 
