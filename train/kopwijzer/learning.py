@@ -4,6 +4,7 @@ The room of scikit-learn. `HeadlineVectorizer` is an ordinary transformer, `fit_
 ordinary `Pipeline`, and `to_scorer` turns that pipeline into arrays that score the same.
 """
 
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -375,6 +376,34 @@ def _columns(matrix: sp.csr_matrix, place: Ints, width: int) -> sp.csr_matrix:
     return sp.csr_matrix((matrix.data[keep], column[keep], ptr), shape=(matrix.shape[0], width))
 
 
+class _Quiet:
+    """Leaves out that a solver did not converge: its number of passes is chosen, and that the last
+    one still moved is no news. Filters belong to the process, so the first of several threads
+    sets this one and the last takes it away."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore", ConvergenceWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
 def fit_pipeline(
     rows: Sequence[Any],
     labels: Sequence[str],
@@ -413,9 +442,7 @@ def fit_pipeline(
         class_weight=_class_weight(Counter(labels), balance),
         random_state=seed,
     )
-    with warnings.catch_warnings():
-        # The number of passes is chosen; that the last one still moved is no news.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with _QUIET:
         classifier.fit(matrix, list(labels))
     features.dtype = np.float64  # from here on it serves predictions, which want every digit
     classifier.coef_ = classifier.coef_.astype(np.float64)
