@@ -684,7 +684,7 @@ def test_the_first_row_of_a_pipe_comes_before_its_end(tmp_path: Path, name: str)
     writer.start()
     rows = read(path)
     assert next(rows).headline == "kop 1"
-    assert first.is_set()
+    assert first.wait(10)  # its writer may not have come to say so yet
     assert not go_on.is_set()
     go_on.set()
     assert [row.headline for row in rows] == ["kop 2"]

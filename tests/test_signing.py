@@ -167,7 +167,7 @@ def test_a_signature_that_cannot_be_written_leaves_nothing(
 ) -> None:
     version = versions.find("nieuws@v1", models)
     (version.path / "manifest.json.sig").mkdir()
-    with pytest.raises(NoRoom, match=r"manifest\.json\.sig: cannot be written"):
+    with pytest.raises(NoRoom, match=r"v1: cannot be written|nieuws: cannot be written"):
         signing.sign(version, keys[0])
     assert leftovers(models) == []
 

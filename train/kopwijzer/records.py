@@ -72,12 +72,12 @@ def record(
 ) -> dict[str, Any]:
     """A row's own columns, then what was said of it.
 
-    A column of the row that has the name of one of ours gets "_in" after it: the label that a
-    row came with stands in "label_in".
+    A column of the row that has the name of one of ours, and holds something else, gets "_in"
+    after it: the label that a row came with stands in "label_in".
     """
-    ours = {*_OWN, "top", "explanation"} - {"headline", "teaser"}
-    found = _renamed(row.extra, ours)
-    found["headline"], found["teaser"] = row.headline, row.teaser
+    texts = {"headline": row.headline, "teaser": row.teaser}
+    same = {name for name, text in texts.items() if row.extra.get(name) in (None, text)}
+    found = _renamed(row.extra, {*_OWN, "top", "explanation"} - same) | texts
     if prediction is None:
         found |= dict.fromkeys(("label", "confidence", "scores", "abstained", "reason"))
     else:
