@@ -25,7 +25,7 @@ def run(quick: bool) -> Report:
     report.notes.append(
         "The objective is scikit-learn's, C * sum of (weighted) losses + half the squared "
         "coefficients; lbfgs starts from SAGA's coefficients, on float64, until its gradient is "
-        "below 1e-6 or 2,000 steps. The last two figures are of the model as it is kept, with "
+        "below 1e-5 or 2,000 steps. The last two figures are of the model as it is kept, with "
         "coefficients rounded to bytes."
     )
     return report
@@ -38,7 +38,7 @@ def _measure(report: Report, corpus: data.Corpus) -> None:
     features, stopped = pipeline["features"], pipeline["classifier"]
     X = features.transform(corpus.train)
     optimum = copy.deepcopy(stopped)
-    optimum.set_params(solver="lbfgs", max_iter=2000, tol=1e-6, warm_start=True)
+    optimum.set_params(solver="lbfgs", max_iter=2000, tol=1e-5, warm_start=True)
     optimum.fit(X, labels)
     test = features.transform(corpus.test)
     rounded = learning.settle(copy.deepcopy(pipeline))["classifier"]

@@ -352,6 +352,6 @@ PEERS: dict[str, Peer] = {
         ),
         VowpalWabbit(),
         ScikitLearn("scikit-learn saga", solver="saga", max_iter=20),
-        ScikitLearn("scikit-learn lbfgs", solver="lbfgs", max_iter=200),
+        ScikitLearn("scikit-learn lbfgs", solver="lbfgs", max_iter=100),
     )
 }
