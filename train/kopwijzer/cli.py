@@ -49,15 +49,15 @@ app.add_typer(config_app, name="config")
 
 def main() -> NoReturn:
     """Run the command line; ends the process with a documented exit code."""
-    if sys.argv[1:] == ["--version"]:
-        # By far the commonest call of scripts: not worth what typer loads before any command.
-        sys.stdout.write(f"kopwijzer {__version__}\n")
-        sys.exit(0)
     signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = _not_lost
     if sys.stdout is None:
         # Whatever is opened next would take its place, and get what is printed.
         sys.exit(_say("stdout is closed; there is nowhere to write to", 1))
+    if sys.argv[1:] == ["--version"]:
+        # By far the commonest call of scripts: not worth what typer loads before any command.
+        sys.stdout.write(f"kopwijzer {__version__}\n")
+        sys.exit(0)
     try:
         code = app(standalone_mode=False) or 0
         if code == 130:  # so typer tells of Ctrl-C
