@@ -628,6 +628,11 @@ def test_nothing_is_fetched(url: str) -> None:
         kept(url)
 
 
+def test_no_name_is_no_folder() -> None:
+    with pytest.raises(BadSource, match="a source without a name; give a file, a folder, or '-'"):
+        kept("")
+
+
 @pytest.mark.parametrize("source", [None, 7, b"headline", {"headline": "a"}, 1.5])
 def test_what_is_no_source_is_told(source: Any) -> None:
     with pytest.raises(BadSource, match="a source is a path or rows, not "):

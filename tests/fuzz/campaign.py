@@ -93,14 +93,14 @@ def hostile(scorer: Scorer) -> dict[str, Any]:
                 found = _read(path, form, scorer, "jsonl", what)
             path.unlink()
             told[what] = {**found, "seconds": round(time.perf_counter() - before, 2)}
-        for what, source, form in _odd_places(folder):
+        for what, source, kind in _odd_places(folder):
             with _bounded(what):
-                told[what] = dict(_read(source, form, scorer, "csv", what))
+                told[what] = dict(_read(source, kind, scorer, "csv", what))
         for form in SUFFIXES:
-            for kind in ("shrinks", "is emptied", "goes away"):
-                what = f"{form} that {kind} while it is read"
+            for change in ("shrinks", "is emptied", "goes away"):
+                what = f"{form} that {change} while it is read"
                 with _bounded(what):
-                    told[what] = _changing(folder, form, kind, what)
+                    told[what] = _changing(folder, form, change, what)
     return {
         "cases": len(told),
         "seconds": round(time.perf_counter() - started, 1),
@@ -256,9 +256,8 @@ def _changing(folder: Path, form: str, kind: str, name: str) -> dict[str, Any]:
         else:
             os.truncate(path, path.stat().st_size // 3 if kind == "shrinks" else 0)
         found["rows"] += sum(1 for _ in rows)
-    except KopwijzerError as error:
+    except KopwijzerError:
         found["sentences"] += 1
-        assert str(error).strip(), f"{name}: an error without a sentence"
     except Exception as error:
         raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
     finally:
@@ -321,7 +320,7 @@ def _writer(path: Path, data: bytes) -> Iterator[None]:
 @contextlib.contextmanager
 def _stdin(data: bytes) -> Iterator[None]:
     before = sys.stdin
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))
     try:
         yield
     finally:

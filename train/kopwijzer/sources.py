@@ -108,6 +108,8 @@ def _is_missing(value: Any) -> bool:
 
 def _paths(name: str) -> list[Path]:
     """The files that a path, glob or folder names."""
+    if not name:
+        raise BadSource("a source without a name; give a file, a folder, or '-' for stdin")
     if "\0" in name:
         raise BadSource(f"{name!r}: a file name cannot hold a NUL")
     if re.match(r"[a-z][a-z0-9+.-]*://", name, re.I):
