@@ -805,11 +805,22 @@ def test_a_batch_of_large_values_has_few_rows(tmp_path: Path) -> None:
 
     from kopwijzer.sources import batch_rows
 
-    large = pa.table({"headline": [f"{n}" * 500_000 for n in range(9)]})
-    pq.write_table(large, tmp_path / "a.parquet", use_dictionary=False)
-    assert batch_rows(pq.read_metadata(tmp_path / "a.parquet")) < 140
-    pq.write_table(pa.table({"headline": ["a"]}), tmp_path / "a.parquet")
-    assert batch_rows(pq.read_metadata(tmp_path / "a.parquet")) == 4096
+    path = tmp_path / "a.parquet"
+
+    def rows(headlines: Any, **options: Any) -> int:
+        pq.write_table(
+            pa.table({"x": [[1]] * len(headlines), "headline": headlines}), path, **options
+        )
+        with pq.ParquetFile(path) as file:
+            return batch_rows(file, path)
+
+    assert rows(["a"]) == 4096
+    assert rows([]) == 4096
+    assert rows([f"kop {n}" for n in range(50_000)]) == 4096
+    assert rows([f"{n}" * 500_000 for n in range(9)], use_dictionary=False) < 40
+    many = pa.array(["x" * 1_000_000, None]).dictionary_encode().take(pa.array([0, 1] * 25_000))
+    assert rows(many, row_group_size=20_000) == 16
+    assert path.stat().st_size < 200_000
 
 
 @pytest.mark.filterwarnings("ignore")  # what `datasets` says about itself

@@ -63,6 +63,22 @@ def test_it_reads_no_more_than_a_batch_ahead(scorer: Scorer) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_large_rows_are_not_held_together(scorer: Scorer, form: Format) -> None:
+    taken = 0
+
+    def rows() -> Iterator[Headline]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield Headline("", extra={"x": "y" * 1_000_000}, error="too large")
+
+    found = write(predict(scorer, rows()), form, scorer)
+    for _ in range(10):
+        next(found)
+    assert taken <= 15
+
+
+@pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("after", [0, 1, 255, 256, 257, 600])
 def test_what_came_before_a_break_is_answered(scorer: Scorer, form: Format, after: int) -> None:
     def rows() -> Iterator[Headline]:

@@ -1,4 +1,4 @@
-"""A million rows through `kopwijzer predict`: peak memory, order and count, a slow consumer.
+"""A million rows through `kopwijzer predict -`: memory, order and count, and a slow consumer.
 
 python -m tests.fuzz.load [--rows 1000000] [--models models] [--model football-nl]
 """
@@ -6,70 +6,106 @@ python -m tests.fuzz.load [--rows 1000000] [--models models] [--model football-n
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-HERE = Path(__file__).parent
+from .report import keep
+
+_CLUBS = ("Genk", "Gent", "Ajax", "NEC", "Vitesse", "Sparta", "Zulte", "Excelsior", "Standard")
+_FORMS = (
+    "{a} wint met {n}-1 van {b}",
+    "'{a} polst speler {id} van {b}'",
+    "Trainer {a}: \"Wij waren {n} keer te laat tegen {b}\"",
+    "{a} boekt winst van {n},{id} miljoen",
+    "Zo laat begint {a} - {b} op zender {n}",
+)  # fmt: skip
 
 
-def stream(rows: int, models: str, model: str, pause: float = 0.0) -> dict[str, Any]:
-    """Feed `rows` numbered rows to predict and read its records, each `pause` seconds late."""
-    command = [sys.executable, "-m", "kopwijzer", "predict", "-", "--format", "jsonl"]
+def rows(count: int, seed: int = 0) -> Iterator[bytes]:
+    """Invented rows as JSON lines: few are alike, and one in a thousand cannot be used."""
+    chance = random.Random(seed)  # noqa: S311  # no secret
+    for n in range(count):
+        words = {"a": chance.choice(_CLUBS), "b": chance.choice(_CLUBS), "n": n % 7, "id": n}
+        row = {"n": n, "headline": chance.choice(_FORMS).format(**words), "teaser": f"Rij {n}."}
+        if n % 1000 == 999:
+            row["headline"] = ""
+        yield json.dumps(row).encode() + b"\n"
+
+
+def stream(count: int, models: str, model: str, pause: float = 0.0) -> dict[str, Any]:
+    """Feed rows to predict as fast as it takes them; read its records, and before each thousand
+    of them wait `pause` seconds."""
+    command = [sys.executable, "-m", "kopwijzer", "predict", "-", "--format", "jsonl", "--quiet"]
     command += ["--models", models, "--model", model]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     pipe = process.stdin
+    fed = 0
 
     def feed() -> None:
+        nonlocal fed
         with pipe:
-            for n in range(rows):
-                row = {"n": n, "headline": f"Genk wint met {n % 7}-1 van Gent {n % 9973}"}
-                pipe.write(json.dumps(row).encode() + b"\n")
+            for row in rows(count):
+                pipe.write(row)
+                fed += 1
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    count, ordered = 0, True
+    records, errors, ahead, in_order = 0, 0, 0, True
     for line in process.stdout:
-        ordered &= json.loads(line)["n"] == count
-        count += 1
-        if pause:
+        record = json.loads(line)
+        in_order &= record["n"] == records
+        errors += record["error"] is not None
+        records += 1
+        if records % 1000 == 0:
             time.sleep(pause)
+            ahead = max(ahead, fed - records)
     feeder.join()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
     seconds = time.perf_counter() - started
     return {
-        "rows": rows,
-        "records": count,
-        "in_order": ordered,
+        "rows": count,
+        "records": records,
+        "error_records": errors,
+        "in_order": in_order,
         "exit_code": process.returncode,
-        "peak_mb": round(usage.ru_maxrss / 1024),
-        "rows_per_second": round(rows / seconds),
+        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "most_rows_ahead_of_the_reader": ahead,
+        "rows_per_second": round(count / seconds),
     }
 
 
 def main() -> None:
-    """Measure, print, and add to report.json."""
+    """Measure, print and write down; ends with 1 where a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--models", default="models")
     parser.add_argument("--model", default="football-nl")
+    parser.add_argument("--report", default=None, help="file to write [tests/fuzz/report.json]")
     chosen = parser.parse_args()
-    report = {
-        "tenth": stream(chosen.rows // 10, chosen.models, chosen.model),
-        "all": stream(chosen.rows, chosen.models, chosen.model),
-        "slow_consumer": stream(2000, chosen.models, chosen.model, pause=0.002),
+    where = chosen.models, chosen.model
+    found = {
+        "a_tenth": stream(chosen.rows // 10, *where),
+        "all": stream(chosen.rows, *where),
+        "slow_reader": stream(chosen.rows // 10, *where, pause=0.1),
     }
-    place = HERE / "report.json"
-    kept = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    place.write_text(json.dumps({**kept, "load": report}, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    sys.stdout.write(keep("load", found, chosen.report))
+    for name, one in found.items():
+        whole = one["records"] == one["rows"] and one["in_order"]
+        if not whole or one["error_records"] != one["rows"] // 1000:
+            sys.exit(f"{name}: rows were lost or out of order")
+    grown = found["all"]["peak_mb"] - found["a_tenth"]["peak_mb"]
+    if grown > 20 or found["slow_reader"]["peak_mb"] > found["a_tenth"]["peak_mb"] + 20:
+        sys.exit("memory grows with the rows, or where the reader is slow")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,17 @@ def parquet(rows: int = 2) -> bytes:
     return stream.getvalue()
 
 
+def parquet_bomb() -> bytes:
+    """A small Parquet file with a value of 1.2 MB that a thousand rows share."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    shared = pa.array(["x" * 1_200_000]).dictionary_encode().take(pa.array([0] * 1000))
+    pq.write_table(pa.table({"headline": shared}), stream, store_schema=False)
+    return stream.getvalue()
+
+
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """A valid file after some accidents."""
     for _ in range(chance.randint(0, 6)):
@@ -173,5 +184,6 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "only the head of gzip": ("csv", lambda: gzip.compress(SEEDS["csv"])[:10]),
     "no Parquet": ("parquet", lambda: b"PAR1" + b"x" * 1000 + b"PAR1"),
     "half a Parquet": ("parquet", lambda: parquet(5000)[:-200]),
+    "a value of Parquet that a thousand rows share": ("parquet", parquet_bomb),
     "a Parquet that claims a large end": ("parquet", lambda: b"PAR1" + b"\xff\xff\xff\x7fPAR1"),
 }

@@ -238,7 +238,7 @@ def _score_file(
     n_rows = n_errors = 0
     waiting: list[Any] = []
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        for batch in file.iter_batches(batch_size=batch_rows(file.metadata, BATCH)):
+        for batch in file.iter_batches(batch_size=batch_rows(file, stream, BATCH)):
             scored = score_batch(batch, scorer, columns, n_rows)
             n_rows += scored.num_rows
             n_errors += scored.num_rows - scored.column("error").null_count

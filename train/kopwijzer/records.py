@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ __all__ = ["Format", "predict", "record", "write"]
 Format = Literal["table", "jsonl", "csv"]
 Item = TypeVar("Item")
 
+_HELD = 4 << 20  # signs of rows that are held at once
 _OWN = ("headline", "teaser", "label", "confidence", "scores", "abstained", "reason", "error")
 # Control characters, and those that turn the direction of what follows.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -34,12 +35,13 @@ def predict(
 ) -> Iterator[tuple[Headline, Prediction | None]]:
     """Each row with its prediction, in order; a row with an error has none.
 
-    Reads at most `batch` rows ahead of what it has given, so memory stays constant.
+    Reads at most `batch` rows ahead of what it has given, fewer where they are large, so memory
+    stays constant.
     """
     stream = iter(rows)
     broken = None
     while broken is None:
-        taken, broken = _some(stream, batch)
+        taken, broken = _some(stream, batch, lambda row: _signs(row.extra) or len(row.headline))
         if not taken:
             break
         answers = iter(scorer.score_many(row for row in taken if row.error is None))
@@ -49,18 +51,26 @@ def predict(
         raise broken
 
 
-def _some(stream: Iterator[Item], n: int) -> tuple[list[Item], Exception | None]:
-    """The next `n` items at most; and what broke the stream after them, if it broke.
-
-    What came before must not be lost with it.
-    """
+def _some(
+    stream: Iterator[Item], n: int, size: Callable[[Item], int]
+) -> tuple[list[Item], Exception | None]:
+    """The next `n` items, fewer if they are large; and what broke the stream after them, if it
+    broke: what came before must not be lost with it."""
     taken: list[Item] = []
+    total = 0
     try:
         for item in islice(stream, n):
-            taken.append(item)  # noqa: PERF402  # list() would lose those before an error
+            taken.append(item)
+            total += size(item)
+            if total > _HELD:
+                break
     except Exception as error:
         return taken, error
     return taken, None
+
+
+def _signs(columns: Mapping[str, Any]) -> int:
+    return sum(len(value) for value in columns.values() if isinstance(value, str))
 
 
 def record(
@@ -159,7 +169,7 @@ def _finite(value: Any) -> Any:
 
 def _csv(records: Iterator[dict[str, Any]], labels: Sequence[str]) -> Iterator[str]:
     """CSV with a column per label; columns that only later rows have go into "more" as JSON."""
-    head, broken = _some(records, 256)
+    head, broken = _some(records, 256, _signs)
     last = [*(f"score_{label}" for label in labels), "more"]
 
     def own(found: dict[str, Any]) -> dict[str, Any]:

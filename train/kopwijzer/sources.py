@@ -37,6 +37,7 @@ __all__ = ["FORMATS", "arrow_values", "batch_rows", "find"]
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "rss", "html", "page", "lines", "dataset")
 
 _SNIFF = 1 << 20  # bytes of a .txt that tell whether it is a saved page
+_SURELY_SMALL = 1 << 16  # bytes of a Parquet column that cannot blow up, however often repeated
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -264,7 +265,7 @@ def _parquet(file: Path | io.BytesIO, name: str, columns: Columns) -> Records:
             if columns.headline not in names:
                 raise no_headline(name, names, columns)
             number = 0
-            for batch in parquet.iter_batches(batch_size=batch_rows(parquet.metadata)):
+            for batch in parquet.iter_batches(batch_size=batch_rows(parquet, file)):
                 parts = [arrow_values(column) for column in batch.columns]
                 for values in zip(*parts, strict=True):
                     number += 1
@@ -275,11 +276,32 @@ def _parquet(file: Path | io.BytesIO, name: str, columns: Columns) -> Records:
         raise BadSource(f"{name}: is not a whole Parquet file ({first})") from error
 
 
-def batch_rows(metadata: Any, most: int = 4096) -> int:
-    """How many rows of a Parquet file to take at once, so that they are some 64 MB at most."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    largest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=0)
-    return int(min(max((64 << 20) / max(largest, 1), 1), most))
+def batch_rows(file: Any, source: Any, most: int = 4096) -> int:
+    """How many rows of an open Parquet file to take at once: some 16 MB of them, and `most`.
+
+    `source` is what the file was opened from. A value that many rows share is stored once: its
+    size is looked up where it may be large, since a small file could else fill the memory.
+    """
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    metadata = file.metadata
+    row, shared = 1.0, 0
+    doubtful: dict[str, list[int]] = {}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        row = max(row, group.total_byte_size / max(group.num_rows, 1))
+        for column in (group.column(place) for place in range(group.num_columns)):
+            large = column.total_uncompressed_size > _SURELY_SMALL
+            if large and column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
+                doubtful.setdefault(column.path_in_schema, []).append(number)
+    for name in set(doubtful) & set(metadata.schema.to_arrow_schema().names):
+        values = pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=[name])
+        for number in doubtful[name]:
+            first = next(values.iter_batches(1, row_groups=[number], columns=[name])).column(0)
+            sizes = pyarrow.compute.binary_length(first.dictionary)
+            shared = max(shared, pyarrow.compute.max(sizes).as_py() or 0)
+    return int(min(max((16 << 20) / max(row, shared), 1), most))
 
 
 def arrow_values(column: Any) -> list[Any]:
