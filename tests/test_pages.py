@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kopwijzer import headlines
-from kopwijzer.errors import KopwijzerError
+from kopwijzer import headlines, pages
+from kopwijzer.errors import BadSource, KopwijzerError
 from kopwijzer.headlines import FORMATS, Headline, read
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -157,6 +157,151 @@ def test_whatever_bytes_there_are_rows_come_or_a_sentence(
 def test_marked_sections_that_nobody_knows_stop_no_page(tmp_path: Path, markup: bytes) -> None:
     page = put(tmp_path, "a.html", markup + b"<h1>Genk wint in Gent</h1>")
     assert all(isinstance(row, Headline) for row in read(page, on_bad_row="keep"))
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (
+            "<h1>Genk wint met 2-1</h1><p>Een late treffer in de slotfase.</p>",
+            [("Genk wint met 2-1", "Een late treffer in de slotfase.")],
+        ),
+        ("<H1 class='a > b' data-x=\"<h2>\">Genk<br>wint   weer</H1>", [("Genk wint weer", "")]),
+        (
+            "<h1>Genk <b>wi</b>nt &amp; &#039;juicht&#039; &euro; 3</h1>",
+            [("Genk wint & 'juicht' € 3", "")],
+        ),
+        (
+            "<title>Krant over voetbal en meer</title><script>'<h1>een twee drie</h1>'</script>"
+            "<style>h1 {a: b}</style><!-- <h1>een twee drie</h1> --><h1>Genk wint weer</h1>",
+            [("Genk wint weer", "")],
+        ),
+        (
+            "<nav><a>een twee drie vier</a></nav><footer><h2>een twee drie</h2></footer>"
+            "<form><h1>een twee drie</h1></form><h1>Genk wint weer</h1>",
+            [("Genk wint weer", "")],
+        ),
+        (
+            "<h2>Meer over dit onderwerp</h2><ul><li><a href=x>Ajax haalt spits op</a></ul>",
+            [("Ajax haalt spits op", "")],
+        ),
+        (
+            "<a href=x><h3>Ajax haalt spits</h3><p>Hij tekent voor drie jaar.</p></a>",
+            [("Ajax haalt spits", "Hij tekent voor drie jaar.")],
+        ),
+        (
+            "<h3><a href=x>Ajax haalt spits</a></h3><a>Lees meer</a><p>Hij tekent voor drie jaar.",
+            [("Ajax haalt spits", "Hij tekent voor drie jaar.")],
+        ),
+        (
+            "<a>Ajax haalt een spits</a><a>Genk verkoopt een spits</a><p>Hij tekent voor drie jaar",
+            [
+                ("Ajax haalt een spits", ""),
+                ("Genk verkoopt een spits", "Hij tekent voor drie jaar"),
+            ],
+        ),
+        ("<h1>Genk wint weer</h1><h1>Genk wint weer</h1>", [("Genk wint weer", "")]),
+        ("<h1>Lees ook dit hier</h1><a>Lees verder over dit stuk</a>", []),
+        ("<h1>Genk wint", []),
+        ("<h1>Genk wint weer", [("Genk wint weer", "")]),
+        ("<h1>3 < 4 en 5 > 2 & meer</h1>", [("3 < 4 en 5 > 2 & meer", "")]),
+        ('<p class="open><h1>Genk wint weer</h1>', [("Genk wint weer", "")]),
+        ("<script>nooit dicht <h1>een twee drie</h1>", []),
+        ("<!-- nooit dicht <h1>een twee drie</h1>", []),
+        (
+            "<?xml version='1.0'?><!DOCTYPE html><html><h1>Genk wint weer</h1></html>",
+            [("Genk wint weer", "")],
+        ),
+        (
+            "<svg><h1>een twee drie</svg><div></p></b><h1>Genk wint weer</h1>",
+            [("Genk wint weer", "")],
+        ),
+        (
+            "<img src='data:image/png;base64," + "A" * 500_000 + "'/><h1>Genk wint weer</h1>",
+            [("Genk wint weer", "")],
+        ),
+    ],
+)
+def test_a_page_gives_what_people_read(page: str, expected: list[tuple[str, str]]) -> None:
+    found = pages.from_html(page.encode())
+    assert [(record["headline"], record["teaser"]) for record in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("", "utf-8"),
+        ("", "utf-8-sig"),
+        ("", "utf-16"),
+        ("", "cp1252"),
+        ('<meta charset="utf-8">', "cp1252"),
+        ('<meta charset="iso-8859-1">', "cp1252"),
+        ("<meta charset=windows-1252>", "cp1252"),
+        (
+            '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-15">',
+            "iso-8859-15",
+        ),
+        ("<meta charset=onzin>", "utf-8"),
+        ("<meta charset=base64>", "utf-8"),
+        ("<meta charset=utf-8>", "utf-8-sig"),
+    ],
+)
+def test_a_page_is_in_the_encoding_that_it_claims_or_has(head: str, encoding: str) -> None:
+    data = f"{head}<h1>Zoë scoort één keer</h1>".encode(encoding)
+    assert [record["headline"] for record in pages.from_html(data)] == ["Zoë scoort één keer"]
+
+
+def test_counts_that_stand_once_are_read_where_none_stands_twice() -> None:
+    listing = (
+        "Kop een\n\nOnder de kop.\n\n12\nKop twee\n\nNog een regel.\n\n1.204\nKop drie\n3,4k\n"
+    )
+    assert pages.from_text(listing) == [
+        {"headline": "Kop een", "teaser": "Onder de kop."},
+        {"headline": "Kop twee", "teaser": "Nog een regel."},
+        {"headline": "Kop drie", "teaser": ""},
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "12\n12\n", "12\n", "Kop\n", "Kop\nKop\n"])
+def test_a_text_with_nothing_in_it(text: str) -> None:
+    assert len(pages.from_text(text)) == (text == "Kop\nKop\n")
+    assert not pages.looks_like_page(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_page"),
+    [
+        ("Titel\ndoor\nTitel\nTekst\n", True),
+        ("Titel\n\nDoor Jan de Wit\n\nTitel\n", True),
+        ("Titel\nTitel\nTekst\n", False),
+        ("Titel\nTekst\nTitel\n", False),
+        ("a\n12\n12\nb\n13\n13\n", True),
+        ("a\n12\n12\nb\n", False),
+        ("Genk wint met 2-1\nAjax koopt spits\n" * 30, False),
+    ],
+)
+def test_a_page_of_text_is_known_by_its_title_or_its_counts(text: str, is_page: bool) -> None:
+    assert pages.looks_like_page(text) == is_page
+
+
+@pytest.mark.parametrize(
+    ("feed", "sentence"),
+    [
+        (b"<html><body>geen feed</body></html>", "a.xml: is not an RSS or Atom feed"),
+        (b"geen feed", "a.xml: is not an RSS or Atom feed"),
+        (b"/etc/passwd", "a.xml: is not an RSS or Atom feed"),
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><rss version='2.0'></rss>", "a.xml: declares entities"),
+        (b"<rss>" + b"<a>" * 200_001, "a.xml: has more than 200,000 tags; split the feed"),
+    ],
+)
+def test_what_is_no_feed_is_told(tmp_path: Path, feed: bytes, sentence: str) -> None:
+    with pytest.raises(BadSource, match=sentence):
+        list(read(put(tmp_path, "a.xml", feed)))
+
+
+def test_a_feed_without_items_has_no_rows(tmp_path: Path) -> None:
+    feed = b"<rss version='2.0'><channel><title>leeg</title></channel></rss>"
+    assert list(read(put(tmp_path, "a.xml", feed))) == []
 
 
 def test_a_pipe_without_a_name_is_read_like_stdin(tmp_path: Path) -> None:

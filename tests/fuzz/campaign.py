@@ -33,7 +33,7 @@ __all__ = ["MOST_MB", "SECONDS", "campaign", "hostile", "small_scorer"]
 
 #: What a case may take at most.
 SECONDS = 20
-MOST_MB = 1024
+MOST_MB = 768
 
 
 class _Late(BaseException):
@@ -245,7 +245,7 @@ def _changing(folder: Path, form: str, kind: str, name: str) -> dict[str, Any]:
     whole = {"json": b"[%s]" % b", ".join([b'{"headline": "kop"}'] * 99_999)}.get(
         form, SEEDS.get(form, b"") * 3000
     )
-    path.write_bytes(parquet(300_000) if form == "parquet" else whole)
+    path.write_bytes(parquet(100_000) if form == "parquet" else whole)
     found: Counter[str] = Counter()
     try:
         rows = read(path, input_format=form, on_bad_row="keep")

@@ -55,6 +55,15 @@ def parquet(rows: int = 2) -> bytes:
     return stream.getvalue()
 
 
+def packed(piece: bytes, times: int) -> bytes:
+    """A gzip file of a piece again and again, made without holding what it unpacks to."""
+    stream = io.BytesIO()
+    with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=1) as file:
+        for _ in range(times):
+            file.write(piece)
+    return stream.getvalue()
+
+
 def parquet_bomb() -> bytes:
     """A small Parquet file with a value of 1.2 MB that a thousand rows share."""
     import pyarrow as pa
@@ -132,7 +141,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "half a million columns": ("csv", lambda: b"headline" + b",x" * 500_000 + b"\nkop\n"),
     "a headline of 10 MB": ("json", lambda: b'[{"headline": "' + b"x" * _LARGE + b'"}]'),
     "10 MB of blanks": ("jsonl", lambda: b" " * _LARGE),
-    "10 MB of line ends": ("jsonl", lambda: b"\n" * _LARGE),
+    "2 MB of line ends": ("jsonl", lambda: b"\n" * (_LARGE // 4)),
     "10 MB of NULs": ("lines", lambda: b"\0" * _LARGE),
     "lists 100,000 deep": ("jsonl", lambda: b"[" * 100_000 + b"\n" + b'{"headline": "b"}'),
     "objects 100,000 deep": ("jsonl", lambda: b'{"a":' * 100_000 + b"\n" + b'{"headline": "b"}'),
@@ -171,16 +180,18 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "headings 100,000 deep": ("html", lambda: b"<h1>een twee drie " * 100_000),
     "links 100,000 deep": ("html", lambda: b"<a>een twee drie vier " * 100_000),
     "tags that never end": ("html", lambda: b'<a x="' * 100_000),
+    "tags whose quotes never end": ("html", lambda: b'<a ">" ' * 100_000 + b'"'),
+    "tags that are not closed": ("html", lambda: b"<a " * 200_000 + b">"),
     "comments that never end": ("html", lambda: b"<!--" * 100_000),
     "scripts": ("html", lambda: b"<script>alert('<h1>een twee drie</h1>')" * 100_000),
     "attributes without end": ("html", lambda: b"<a " + b"x=y " * 500_000),
     "references without end": ("html", lambda: b"<h1>" + b"&amp" * 500_000),
     "a page of counts": ("page", lambda: b"12\n" * 100_000),
     "a page of titles": ("page", lambda: b"kop\ndoor\n" * 100_000),
-    "a bomb of gzip as lines": ("jsonl", lambda: gzip.compress(b"x" * (200 << 20), 1)),
-    "a bomb of gzip as JSON": ("json", lambda: gzip.compress(b"[" + b" " * (200 << 20), 1)),
-    "a bomb of gzip as a page": ("html", lambda: gzip.compress(b"<h1>" * (30 << 20), 1)),
-    "a bomb of gzip as a feed": ("rss", lambda: gzip.compress(b"<rss>" * (30 << 20), 1)),
+    "a bomb of gzip as lines": ("jsonl", lambda: packed(b"x" * (1 << 20), 200)),
+    "a bomb of gzip as JSON": ("json", lambda: packed(b"[" + b" " * (1 << 20), 200)),
+    "a bomb of gzip as a page": ("html", lambda: packed(b"<h1>" * (1 << 18), 200)),
+    "a bomb of gzip as a feed": ("rss", lambda: packed(b"<rss>" * (1 << 18), 200)),
     "only the head of gzip": ("csv", lambda: gzip.compress(SEEDS["csv"])[:10]),
     "no Parquet": ("parquet", lambda: b"PAR1" + b"x" * 1000 + b"PAR1"),
     "half a Parquet": ("parquet", lambda: parquet(5000)[:-200]),

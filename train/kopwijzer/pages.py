@@ -10,7 +10,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
@@ -122,7 +121,7 @@ def from_html(data: bytes) -> list[Record]:
     An item is a heading, or a link of four words or more, with the paragraph that follows it.
     What scripts, navigation, footers and forms hold is no headline.
     """
-    nodes = _Nodes.of(_decoded(data)).found
+    nodes = _Nodes(_decoded(data)).found
     records: list[Record] = []
     seen: set[str] = set()
     for place, node in enumerate(nodes):
@@ -159,50 +158,36 @@ class _Node:
         self.text = ""
 
 
-class _Lenient(HTMLParser):
-    """A parser that takes marked sections ("<![CDATA[", "<![if") for the comments that they are in
-    HTML; the one of the library stops with an assertion at those it does not know."""
-
-    def parse_marked_section(self, i: int, report: int = 1) -> int:  # noqa: ARG002  # its signature
-        return self.parse_bogus_comment(i)
-
-
-class _Nodes(_Lenient):
+class _Nodes:
     """The headings, links and paragraphs of a page, in their order.
 
     One pass and no tree: what a hostile page nests or leaves open costs no more than its length.
     """
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+    def __init__(self, markup: str) -> None:
         self.found: list[_Node] = []
         self._open: list[str] = []  # elements, outermost first
         self._inside: Counter[str] = Counter()  # the same, counted
         self._block: _Node | None = None  # the heading or paragraph that is open
         self._link: _Node | None = None
 
-    @classmethod
-    def of(cls, text: str) -> "_Nodes":
-        """The nodes of a page's text."""
-        nodes = cls()
-        nodes.feed(text)
-        # What is left opens with a tag that never ends: a few are read as the text that they are.
-        for _ in range(50):
-            if not nodes.rawdata:
-                break
-            nodes.handle_data(nodes.rawdata[0])
-            nodes.rawdata = nodes.rawdata[1:]
-            nodes.feed("")
-        nodes._end_block()
-        nodes._end_link()
-        return nodes
+        for kind, what in _tokens(markup):
+            if kind == "text":
+                self._add(what)
+            elif kind == "open":
+                self._start(what)
+            else:
+                self._end(what)
+        self._end_block()
+        self._end_link()
 
-    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002  # its signature
+    def _start(self, tag: str) -> None:
         if tag in _BLOCKS:
-            self._end_block()
             self._blank()
         if tag in _EMPTY:
             return
+        if tag in _BLOCKS:
+            self._end_block()
         self._open.append(tag)
         self._inside[tag] += 1
         if any(self._inside[skipped] for skipped in _SKIPPED):
@@ -220,12 +205,7 @@ class _Nodes(_Lenient):
             self._block = _Node(tag, linked=self._inside["a"] > 0)
             self.found.append(self._block)
 
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in _EMPTY:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
+    def _end(self, tag: str) -> None:
         if tag in _BLOCKS:
             self._end_block()
             self._blank()
@@ -238,12 +218,12 @@ class _Nodes(_Lenient):
                 if closed == tag:
                     break
 
-    def handle_data(self, data: str) -> None:
+    def _add(self, text: str) -> None:
         if any(self._inside[skipped] for skipped in _SKIPPED):
             return
         for node in (self._block, self._link):
             if node is not None:
-                node.parts.append(data)
+                node.parts.append(text)
 
     def _drop_link(self) -> None:
         """A link around a heading is no item of its own."""
@@ -329,36 +309,59 @@ def from_feed(data: bytes, where: str) -> Iterator[Record]:
 
 
 def _plain(markup: str) -> str:
-    """Text without its tags and entities."""
-    if "<" not in markup:
-        return _words(html.unescape(markup))
-    return _Text.of(markup)
+    """Text without its tags and entities, with blanks where blocks border on each other."""
+    parts = [
+        what if kind == "text" else " " if what in _BLOCKS else "" for kind, what in _tokens(markup)
+    ]
+    return _words("".join(parts))
 
 
-class _Text(_Lenient):
-    """The text of a piece of HTML."""
+# Markup ----------------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._parts: list[str] = []
+_TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)(?:[^"'>]++|"[^"]*+"|'[^']*+')*+>""")
+_LOOSE_TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]*+)[^>]*+>")
+#: Elements whose text is none of the page's, and ends only at their own closing tag.
+_RAW = {name: re.compile(f"</{name}", re.I) for name in ("script", "style", "textarea", "title")}
 
-    @classmethod
-    def of(cls, markup: str) -> str:
-        """The text, with blanks where blocks border on each other."""
-        parser = cls()
-        parser.feed(markup)
-        return _words("".join([*parser._parts, parser.rawdata]))
 
-    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002  # its signature
-        if tag in _BLOCKS:
-            self._parts.append(" ")
+def _tokens(markup: str) -> Iterator[tuple[str, str]]:
+    """The pieces of HTML: ("text", words), ("open", tag) and ("close", tag); nothing else matters.
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self._parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        self._parts.append(data)
+    Parsers of trees, and the library's, take memory or time without bound for attributes and
+    quotes that never end. Here each sign is looked at a few times at most.
+    """
+    place, last = 0, markup.rfind(">")
+    tag = _TAG
+    while True:
+        start = markup.find("<", place)
+        if start < 0 or start > last:
+            yield "text", html.unescape(markup[place:])
+            return
+        if start > place:
+            yield "text", html.unescape(markup[place:start])
+        if markup.startswith("<!--", start):
+            end = markup.find("-->", start + 2)
+            if end < 0:
+                return
+            place = end + 3
+        elif markup[start + 1] in "!?":
+            place = markup.find(">", start) + 1
+        else:
+            found = tag.match(markup, start)
+            if found is None and _LOOSE_TAG.match(markup, start):
+                tag = _LOOSE_TAG  # a quote is open to the end: from here they mean nothing
+                found = tag.match(markup, start)
+            if found is None:
+                yield "text", "<"
+                place = start + 1
+                continue
+            place, name = found.end(), found[2].lower()
+            yield "close" if found[1] else "open", name
+            if name in _RAW and not found[1]:
+                end_tag = _RAW[name].search(markup, place)
+                if end_tag is None:
+                    return
+                place = end_tag.start()
 
 
 def _words(text: str) -> str:
