@@ -315,6 +315,25 @@ def test_training_says_what_it_found_on_stderr(tmp_path: Path) -> None:
     assert "champion" in listed.out
 
 
+def test_a_version_that_is_worse_is_not_promoted(tmp_path: Path) -> None:
+    good = put(tmp_path / "good.jsonl", lines(ROWS))
+    turned = [{**row, "label": LABELS[LABELS.index(row["label"]) - 1]} for row in ROWS]
+    bad = put(tmp_path / "bad.jsonl", lines(turned))
+    for rows in (good, bad):
+        assert run("train", rows, "--models", "m", *QUICK).code == 0
+    args = ("models", "promote", "football-nl@v2", "--models", "m", "--on", good)
+    found = run(*args)
+    assert (found.code, found.out) == (5, "")
+    assert found.err.startswith("kopwijzer: ")
+    assert run("predict", "kop", "--model", "football-nl@champion", "--models", "m").code == 0
+    assert "champion" in run("models", "list", "--models", "m").out.splitlines()[0]
+    forced = run(*args, "--force", "--note", "proef")
+    assert (forced.code, forced.out) == (0, "")
+    assert "champion" in run("models", "list", "--models", "m").out.splitlines()[1]
+    back = run("models", "rollback", "football-nl", "--models", "m")
+    assert (back.code, back.err) == (0, "football-nl@champion is v1 again\n")
+
+
 # Predicting ------------------------------------------------------------------------------------
 
 OWN = ["headline", "teaser", "label", "confidence", "scores", "abstained", "reason", "error"]
