@@ -299,6 +299,13 @@ def test_what_is_no_feed_is_told(tmp_path: Path, feed: bytes, sentence: str) -> 
         list(read(put(tmp_path, "a.xml", feed)))
 
 
+def test_an_item_whose_text_the_parser_loses_is_a_fault(tmp_path: Path) -> None:
+    feed = b"<item<description&</description/</title<description<item></description<"
+    found = list(read(put(tmp_path, "a.xml", feed), on_bad_row="keep"))
+    assert found
+    assert all(row.error for row in found)
+
+
 def test_a_feed_without_items_has_no_rows(tmp_path: Path) -> None:
     feed = b"<rss version='2.0'><channel><title>leeg</title></channel></rss>"
     assert list(read(put(tmp_path, "a.xml", feed))) == []

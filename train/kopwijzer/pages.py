@@ -301,8 +301,8 @@ def from_feed(data: bytes, where: str) -> Iterator[Record]:
         parsed = entry.get("published_parsed") or entry.get("updated_parsed")
         date = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}Z".format(*parsed[:6]) if parsed else None
         yield {
-            "headline": _plain(entry.get("title", "")),
-            "teaser": _plain(entry.get("summary", "")),
+            "headline": _plain(entry.get("title") or ""),
+            "teaser": _plain(entry.get("summary") or ""),
             "link": entry.get("link"),
             "date": date,
         }
