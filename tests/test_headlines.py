@@ -820,6 +820,10 @@ def test_a_batch_of_large_values_has_few_rows(tmp_path: Path) -> None:
     assert rows([f"{n}" * 500_000 for n in range(9)], use_dictionary=False) < 40
     many = pa.array(["x" * 1_000_000, None]).dictionary_encode().take(pa.array([0, 1] * 25_000))
     assert rows(many, row_group_size=20_000) == 16
+    long = pa.dictionary(pa.int32(), pa.large_string())
+    assert rows(many.cast(long), row_group_size=20_000) == 16
+    late = pa.array(["a", "x" * 1_000_000]).dictionary_encode().take(pa.array([0] + [1] * 9000))
+    assert rows(late) == 16
     assert path.stat().st_size < 200_000
 
 

@@ -285,22 +285,23 @@ def batch_rows(file: Any, source: Any, most: int = 4096) -> int:
     import pyarrow.compute
     import pyarrow.parquet
 
-    metadata = file.metadata
-    row, shared = 1.0, 0
-    doubtful: dict[str, list[int]] = {}
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        row = max(row, group.total_byte_size / max(group.num_rows, 1))
-        for column in (group.column(place) for place in range(group.num_columns)):
-            large = column.total_uncompressed_size > _SURELY_SMALL
-            if large and column.has_dictionary_page and column.physical_type == "BYTE_ARRAY":
-                doubtful.setdefault(column.path_in_schema, []).append(number)
-    for name in set(doubtful) & set(metadata.schema.to_arrow_schema().names):
-        values = pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=[name])
-        for number in doubtful[name]:
-            first = next(values.iter_batches(1, row_groups=[number], columns=[name])).column(0)
-            sizes = pyarrow.compute.binary_length(first.dictionary)
-            shared = max(shared, pyarrow.compute.max(sizes).as_py() or 0)
+    # Nothing is asked of the columns' metadata: of a damaged file Arrow would end the process.
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    row = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=0)
+    shared = 1
+    doubtful = [n for n, g in enumerate(groups) if g.num_rows and g.total_byte_size > _SURELY_SMALL]
+    for field in file.schema_arrow if doubtful else ():
+        kind = getattr(field.type, "value_type", field.type)  # of a dictionary, what is in it
+        if not re.match("(large_)?(string|binary)", str(kind)):
+            continue
+        values = pyarrow.parquet.ParquetFile(
+            source, metadata=file.metadata, read_dictionary=[field.name]
+        )
+        for number in doubtful:
+            first = next(values.iter_batches(1, row_groups=[number], columns=[field.name]))
+            if hasattr(first.column(0), "dictionary"):
+                sizes = pyarrow.compute.binary_length(first.column(0).dictionary)
+                shared = max(shared, pyarrow.compute.max(sizes).as_py() or 0)
     return int(min(max((16 << 20) / max(row, shared), 1), most))
 
 
