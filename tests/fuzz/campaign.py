@@ -167,7 +167,7 @@ def _read(
     lines = 0
     try:
         for line in records.write(records.predict(scorer, rows()), out, scorer):
-            lines += not line.startswith("  ")
+            lines += out != "table" or not line.startswith("  ")  # reasons stand under a row
             if out == "jsonl":
                 json.loads(line)
             _utf8(line)
