@@ -335,6 +335,26 @@ def test_a_version_that_is_worse_is_not_promoted(tmp_path: Path) -> None:
     assert (back.code, back.err) == (0, "football-nl@champion is v1 again\n")
 
 
+def test_a_search_saves_its_winner_and_goes_on_from_its_file(tmp_path: Path) -> None:
+    rows = put(tmp_path / "rows.jsonl", lines(ROWS))
+    plan = "[search]\nn_candidates = 1\nfolds = 2\n[space]\n'learning.C' = [0.1]\n"
+    args = ("search", rows, "--config", put(tmp_path / "plan.toml", plan), "--models", "m", *QUICK)
+    found = run(*args)
+    assert found.code == 0, found.err
+    table = found.out.splitlines()
+    assert table[0].split() == ["round", "share", "score", "changes"]
+    assert table[-1] == "football-nl@v1"
+    state = tmp_path / "m" / "football-nl" / "search.jsonl"
+    before = state.read_bytes()
+    again = run(*args)
+    assert again.out.splitlines()[:-1] == table[:-1]
+    assert again.out.endswith("football-nl@v2\n")
+    assert state.read_bytes() == before
+    refused = run(*args, "--set", "learning.seed=1")
+    assert (refused.code, refused.out) == (2, "")
+    assert "search.jsonl: belongs to another search" in refused.err
+
+
 # Predicting ------------------------------------------------------------------------------------
 
 OWN = ["headline", "teaser", "label", "confidence", "scores", "abstained", "reason", "error"]
