@@ -93,7 +93,13 @@ class Spool:
         except BaseException:
             folder.cleanup()
             raise
-        return cls(rows, folder, dict(counts), digest.hexdigest(), settings.learning.chunk_rows)
+        return cls(
+            rows,
+            folder,
+            dict(counts),
+            digest.hexdigest(),
+            settings.learning.chunk_rows or len(rows),
+        )
 
     def __enter__(self) -> Self:
         return self
