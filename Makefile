@@ -43,11 +43,11 @@ test-oldest: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fast]"
 	touch $@
 
 .venv/test: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable ".[dask,remote,sign]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable ".[dask,fast,remote,sign]"
 	touch $@
 
 .venv/check: .venv/test
