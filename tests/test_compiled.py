@@ -57,6 +57,8 @@ def texts(rows: list[dict[str, str]]) -> tuple[list[str], list[str]]:
 def same(plain: Any, fast: Any, rows: list[dict[str, str]]) -> None:
     for ours, theirs in zip(fast.of(*texts(rows)), plain.of(*texts(rows)), strict=True):
         assert ours.tobytes() == theirs.tobytes()
+    decided, expected = fast.decide(*texts(rows))[0], plain.decide(*texts(rows))[0]
+    assert decided.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("model", BLOCKS)
@@ -93,6 +95,7 @@ def test_a_new_sign_is_learned_first() -> None:
 def test_threads_share_a_scorer() -> None:
     plain, fast = MODELS["all"]
     rows = [{"headline": f"{a} {b}", "teaser": a} for a in CHUNKS[:20] for b in CHUNKS[-20:]]
+    assert isinstance(plain._sums, Sums)
     expected = plain._sums.of(*texts(rows))[0].tobytes()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: fast.of(*texts(rows))[0].tobytes(), range(64)))

@@ -350,6 +350,21 @@ def _sum(  # type: ignore[no-untyped-def]
     return True
 
 
+@_jit
+def _decide(sums, block_weight, scale, intercept, decision):  # type: ignore[no-untyped-def]
+    """`Sums.decide` from sums, step for step."""
+    n, n_blocks, n_labels = len(sums), len(block_weight), len(scale)
+    for document in range(n):
+        total = decision[document]
+        for block in range(n_blocks):
+            norm = np.sqrt(sums[document, block, n_labels])
+            factor = block_weight[block] / (norm if norm > 0 else 1.0)
+            for label in range(n_labels):
+                total[label] += sums[document, block, label] * factor
+        for label in range(n_labels):
+            total[label] = intercept[label] + scale[label] * total[label]
+
+
 def _side_by_side(weights: Weights, table: Table) -> tuple[npt.NDArray[Any], ...]:
     """Hashes, idf and levels as views of one array: what a feature needs is in one place."""
     n, n_labels = weights.coef.shape
@@ -413,8 +428,20 @@ class CompiledSums:
             *gram_sizes(blocks),
             *gram_sizes(blocks, "patterns"),
         )
+        self._decides = (
+            np.array([block.weight for block in blocks], dtype=np.float64),
+            np.array(weights.scale),
+            np.array(weights.intercept),
+        )
         self._memos: list[tuple[npt.NDArray[Any], ...]] = []  # that no thread is using now
-        self.of([""], [""])  # compiles
+        self.decide([""], [""])  # compiles
+
+    def decide(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
+        """The decision values (n, n_labels) of n documents, and their words as `of` gives them."""
+        sums, words = self.of(headlines, teasers)
+        decision = np.zeros((len(sums), self._shape[1] - 1))
+        _decide(sums, *self._decides, decision)
+        return decision, words
 
     def of(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
         """The sums (n, n_blocks, n_labels + 1) of n documents, and their words (n, 4): known and

@@ -1,11 +1,7 @@
 """The loaded model: `Scorer`, its `Prediction`s, when it abstains and why, and explanations.
 
-A scorer is arrays and settings: nothing in it can run, and it cannot be refitted. Of the sums of a
-document (see `kopwijzer.sums`) it makes
-
-    decision = intercept + scale * sum over blocks of  weight_b * numerator_b / sqrt(squared_norm_b)
-
-and of those values probabilities.
+A scorer is arrays and settings: nothing in it can run, and it cannot be refitted. Of what the sums
+of a document decide (see `kopwijzer.sums`) it makes probabilities, and of those answers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,7 +110,7 @@ class Abstention:
 class _Summing(Protocol):
     """`Sums`, or the same thing compiled."""
 
-    def of(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]: ...
+    def decide(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]: ...
 
 
 class Scorer:
@@ -141,9 +137,8 @@ class Scorer:
         unknown = set(self.abstention.thresholds or {}) - set(self._labels)
         if unknown:
             raise BadSettings(f"a threshold is set for the unknown label {min(unknown)!r}")
-        self._weight = np.array([block.weight for block in self.blocks])
         self._table = Table(weights)
-        self._sums: _Summing = Sums(self._table, self.blocks, len(labels))
+        self._sums: _Summing = Sums(weights, self._table, self.blocks)
         self._until_compiled = _COMPILES_AFTER
 
     def __repr__(self) -> str:
@@ -169,8 +164,7 @@ class Scorer:
 
     def score(self, headline: str, teaser: str = "") -> Prediction:
         """What one headline is taken for."""
-        decision, known, words = self._decide([headline], [teaser])
-        return self._predictions(_softmax(decision), known, words)[0]
+        return self._predictions(*self._decide([headline], [teaser]))[0]
 
     def score_many(self, rows: Iterable[Headline | Mapping[str, Any]]) -> list[Prediction]:
         """A prediction for each row, in order. A row is a `Headline` or a mapping with
@@ -186,8 +180,7 @@ class Scorer:
     def iter_scores(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Iterator[Prediction]:
         """`score_many` for a stream: reads a batch of rows, gives their predictions, reads on."""
         for headlines, teasers in _batches(rows):
-            decision, known, words = self._decide(headlines, teasers)
-            yield from self._predictions(_softmax(decision), known, words)
+            yield from self._predictions(*self._decide(headlines, teasers))
 
     def predict_proba(self, rows: Iterable[Headline | Mapping[str, Any]]) -> Floats:
         """Probabilities (n_rows, n_labels), columns as in `classes_`; each row sums to 1."""
@@ -207,8 +200,10 @@ class Scorer:
         parts = [self._decide(h, t) for h, t in _batches(rows)]
         if not parts:
             return np.empty((0, len(self._labels))), np.empty(0), np.empty(0)
-        decision, known, words = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return decision, known, words
+        decision, words = (np.concatenate(column) for column in zip(*parts, strict=True))
+        plain = words[:, 3] > 0
+        known = np.where(plain, words[:, 2], words[:, 0])
+        return decision, known, np.where(plain, words[:, 3], words[:, 1])
 
     # Deciding --------------------------------------------------------------------------------
 
@@ -228,36 +223,26 @@ class Scorer:
             self._sums = CompiledSums(self.weights, self._table, self.blocks)
         return True
 
-    def _decide(
-        self, headlines: Sequence[str], teasers: Sequence[str]
-    ) -> tuple[Floats, Floats, Floats]:
-        """Decision values (n, n_labels), and the number of known and of all words (n,)."""
+    def _decide(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
+        """Decision values (n, n_labels) and the words (n, 4) that `Sums.of` counts."""
         if self._until_compiled > 0:
             self._until_compiled -= len(headlines)
             if self._until_compiled <= 0:
                 self.compile()
-        sums, words = self._sums.of(headlines, teasers)
-        norms = np.sqrt(sums[:, :, -1])
-        factors = self._weight / np.where(norms > 0, norms, 1.0)
-        scaled = sums[:, :, :-1] * factors[:, :, None]
-        total = scaled[:, 0]
-        for number in range(1, len(self.blocks)):  # one by one: the same order in every batch
-            total = total + scaled[:, number]
-        decision = self.weights.intercept + self.weights.scale * total
-        # Names prove no language: the words in lower case count, where there are any.
-        plain = words[:, 3] > 0
-        known = np.where(plain, words[:, 2], words[:, 0])
-        return decision, known, np.where(plain, words[:, 3], words[:, 1])
+        return self._sums.decide(headlines, teasers)
 
-    def _predictions(self, proba: Floats, known: Floats, words: Floats) -> list[Prediction]:
-        best = proba.argmax(axis=1).tolist()
+    def _predictions(self, decision: Floats, words: Floats) -> list[Prediction]:
+        proba = _softmax(decision)
         labels, rule = self._labels, self.abstention
         predictions = []
-        for scores, top, known_, all_ in zip(
-            proba.tolist(), best, known.tolist(), words.tolist(), strict=True
+        for scores, top, counts in zip(
+            proba.tolist(), proba.argmax(axis=1).tolist(), words.tolist(), strict=True
         ):
             confidence = scores[top]
-            reason = rule.reason(labels[top], confidence, known_, all_)
+            # Names prove no language: the words in lower case count, where there are any.
+            reason = rule.reason(
+                labels[top], confidence, *(counts[2:] if counts[3] else counts[:2])
+            )
             predictions.append(
                 Prediction(
                     label=labels[top] if reason is None else rule.label,

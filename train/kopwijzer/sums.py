@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kopwijzer.text import Block, Chunks, expand, gather, gram_sizes, pair_hashes, pattern_hashes
-from kopwijzer.weights import Table, keys
+from kopwijzer.weights import Table, Weights, keys
 
 __all__ = ["Sums", "knowing"]
 
@@ -32,10 +32,12 @@ def knowing(blocks: Sequence[Block]) -> list[int]:
 
 
 class Sums:
-    """Sums of documents over a table of features; safe to share between threads."""
+    """Sums of documents, and what they decide; safe to share between threads."""
 
-    def __init__(self, table: Table, blocks: Sequence[Block], n_labels: int) -> None:
-        self._table, self._blocks, self._n_labels = table, blocks, n_labels
+    def __init__(self, weights: Weights, table: Table, blocks: Sequence[Block]) -> None:
+        self._weights, self._table, self._blocks = weights, table, blocks
+        self._n_labels = n_labels = len(weights.scale)
+        self._block_weight = np.array([block.weight for block in blocks])
         self._chars = gram_sizes(blocks)
         self._pattern_sizes = gram_sizes(blocks, "patterns")
         self._knows = knowing(blocks)
@@ -50,6 +52,17 @@ class Sums:
         ]
         self._lock = threading.Lock()
         self._cache = _Cache(len(blocks), n_labels)
+
+    def decide(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
+        """The decision values (n, n_labels) of n documents, and their words as `of` gives them."""
+        sums, words = self.of(headlines, teasers)
+        norms = np.sqrt(sums[:, :, -1])
+        factors = self._block_weight / np.where(norms > 0, norms, 1.0)
+        scaled = sums[:, :, :-1] * factors[:, :, None]
+        total = scaled[:, 0]
+        for block in range(1, len(self._blocks)):  # one by one: the same order in every batch
+            total = total + scaled[:, block]
+        return self._weights.intercept + self._weights.scale * total, words
 
     def of(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
         """The sums (n, n_blocks, n_labels + 1) of n documents, and their words (n, 4): known and
