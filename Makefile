@@ -35,7 +35,7 @@ datasheet: .venv/ready
 	$(BIN)/python data/football-nl/datasheet.py --write
 
 # The lower bounds of pyproject.toml, in an environment of their own.
-test-oldest: .venv/ready
+test-oldest: .venv/bin/python
 	$(BIN)/python tests/oldest.py
 
 # Dask, Ray, Spark (needs Java) and an S3 server on this machine, in an environment of their own.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import ROWS, anything
@@ -265,6 +265,7 @@ rows_of_anything = st.lists(
 
 
 @given(rows_of_anything, rows_of_anything)
+@example([Headline("", "\r\x80")], [])  # a lone "\r" in a cell once ended its row
 def test_any_rows_can_be_checked_told_and_written(
     rows: list[Headline], against: list[Headline]
 ) -> None:

@@ -110,6 +110,15 @@ def test_a_disk_that_is_full_is_told_and_cleared(
     assert list(scratch.iterdir()) == []
 
 
+def test_no_place_for_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("kopwijzer.spool.tempfile.TemporaryDirectory", nowhere)
+    with pytest.raises(NoRoom, match=r"cannot be written \(No usable .*\); name a place .* TMPDIR"):
+        _spool(ROWS[:8])
+
+
 # Training from it ------------------------------------------------------------------------------
 
 

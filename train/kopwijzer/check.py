@@ -478,7 +478,8 @@ def to_csv(findings: Sequence[Finding]) -> str:
     duplicate,1.000,2,row 2,'=1+1,zege,,the same text,row 1,'=1+1,zege
     """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    # Only what stands in the terminator is quoted, and a lone "\r" ends a row for most readers.
+    writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for one in findings:
         row = "" if one.row is None else one.row + 1

@@ -37,6 +37,7 @@ __all__ = [
     "Fold",
     "HeadlineVectorizer",
     "Split",
+    "class_weight",
     "cross_predict",
     "fit_in_chunks",
     "fit_pipeline",
@@ -363,7 +364,7 @@ def fit_pipeline(
     *,
     blocks: Sequence[Block],
     C: float = 8.0,
-    epochs: int = 8,
+    epochs: int = 10,
     balance: float = 0.0,
     seed: int = 0,
     threads: int = -1,
@@ -401,7 +402,7 @@ def fit_in_chunks(
     *,
     blocks: Sequence[Block],
     C: float = 8.0,
-    epochs: int = 8,
+    epochs: int = 10,
     balance: float = 0.0,
     seed: int = 0,
     threads: int = -1,
@@ -441,7 +442,7 @@ def _solver(counts: Counter[str], C: float, balance: float, seed: int) -> SGDCla
         power_t=0.25,
         average=True,
         tol=None,
-        class_weight=_class_weight(counts, balance),
+        class_weight=class_weight(counts, balance),
         random_state=seed,
     )
 
@@ -460,7 +461,7 @@ def _fitted(features: HeadlineVectorizer, solver: SGDClassifier, C: float, epoch
     return Pipeline([("features", features), ("classifier", classifier)])
 
 
-def _class_weight(found: Counter[str], balance: float) -> dict[str, float] | None:
+def class_weight(found: Counter[str], balance: float) -> dict[str, float] | None:
     """The weight of each label's rows, of which so many were found."""
     if not balance:
         return None

@@ -91,7 +91,7 @@ class LearningSettings(_Section):
     """The logistic regression."""
 
     C: Annotated[float, Field(gt=0, le=1e6)] = 8.0
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 8
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     balance: Share = 0.0
     prior: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0

@@ -65,7 +65,13 @@ class Spool:
                     say("reading", number, number + 10_000)
                 yield record
 
-        folder = tempfile.TemporaryDirectory(prefix="kopwijzer-")
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="kopwijzer-")
+        except OSError as error:
+            raise NoRoom(
+                f"temporary files cannot be written ({error.strerror or error}); name a place for "
+                "them with TMPDIR"
+            ) from error
         kinds = datasets.Features(
             {name: datasets.Value("string") for name in ("headline", "teaser", "label")}
         )
