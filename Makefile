@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check fix bench experiments fuzz test-oldest datasheet page clean
+.PHONY: train test check fix bench experiments fuzz test-oldest test-engines datasheet page clean
 
 train: .venv/ready
 	$(BIN)/kopwijzer train --models models
@@ -38,6 +38,17 @@ datasheet: .venv/ready
 test-oldest: .venv/bin/python
 	$(BIN)/python tests/oldest.py
 
+# Dask, Ray, Spark (needs Java) and an S3 server on this machine, in an environment of their own.
+test-engines: .venv-engines/ready
+	.venv-engines/bin/python -m pytest tests/test_engines.py tests/test_tools.py tests/test_bulk.py
+
+.venv-engines/ready: pyproject.toml constraints-engines.txt
+	test -x .venv-engines/bin/python || $(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-engines/bin/python -m pip install --quiet --constraint constraints-engines.txt \
+		--group test --group engines --editable ".[dask,ray,s3,sign]"
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -59,4 +70,4 @@ test-oldest: .venv/bin/python
 	touch $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-engines build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -373,7 +373,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():
         monkeypatch.setenv(name, value)
     import s3fs
+    from joblib.externals.loky import get_reusable_executor
 
+    get_reusable_executor().shutdown()  # workers of other tests do not know of the server
     s3fs.S3FileSystem.clear_instance_cache()
     store = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     if store.exists("bucket"):
