@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check fix bench experiments fuzz test-oldest datasheet page clean
+.PHONY: train test check fix bench experiments fuzz test-oldest licences datasheet page clean
 
 train: .venv/ready
 	$(BIN)/kopwijzer train --models models
@@ -38,6 +38,10 @@ datasheet: .venv/ready
 test-oldest: .venv/bin/python
 	$(BIN)/python tests/oldest.py
 
+# The licences of what is installed, read from the packages' metadata.
+licences: .venv/test
+	$(BIN)/python tests/licences.py
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -59,4 +63,4 @@ test-oldest: .venv/bin/python
 	touch $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
