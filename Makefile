@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check fix bench experiments fuzz test-oldest licences datasheet page clean
+.PHONY: train test check fix bench experiments fuzz test-oldest licences audit datasheet page clean
 
 train: .venv/ready
 	$(BIN)/kopwijzer train --models models
@@ -42,6 +42,10 @@ test-oldest: .venv/bin/python
 licences: .venv/test
 	$(BIN)/python tests/licences.py
 
+# Faults in what is pinned: "Error 1" where one is found, "Error 3" where a service is not reached.
+audit: .venv/check .venv-audit/ready
+	$(BIN)/python tests/audit.py
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -62,5 +66,12 @@ licences: .venv/test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	touch $@
 
+# pip-audit by itself: what it needs would change the versions that are audited.
+.venv-audit/ready: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-audit/bin/python -m pip install --quiet --group audit
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
