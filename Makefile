@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check fix bench experiments fuzz test-oldest test-engines datasheet page clean
+.PHONY: train test check fix bench experiments fuzz test-oldest test-engines licences audit datasheet page clean
 
 train: .venv/ready
 	$(BIN)/kopwijzer train --models models
@@ -49,6 +49,14 @@ test-engines: .venv-engines/ready
 		--group test --group engines --editable ".[dask,ray,s3,sign]"
 	touch $@
 
+# The licences of what is installed, read from the packages' metadata.
+licences: .venv/test
+	$(BIN)/python tests/licences.py
+
+# Faults in what is pinned: "Error 1" where one is found, "Error 3" where a service is not reached.
+audit: .venv/check .venv-audit/ready
+	$(BIN)/python tests/audit.py
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -69,5 +77,12 @@ test-engines: .venv-engines/ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	touch $@
 
+# pip-audit by itself: what it needs would change the versions that are audited.
+.venv-audit/ready: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-audit/bin/python -m pip install --quiet --group audit
+	touch $@
+
 clean:
-	rm -rf .venv .venv-engines build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-engines .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,7 +21,7 @@ PYTHON = "3.11"  # the oldest of requires-python
 #: Ray is not tried: an engine like the others to us, and larger than all the rest together.
 EXTRAS = ("dask", "remote", "sign")
 #: Long, and about bytes, processes and our own files: other libraries make no difference to them.
-LEFT_OUT = ("corpus", "crash", "fuzz", "hostile", "page")
+LEFT_OUT = ("corpus", "crash", "fuzz", "hostile", "page", "supply")
 HEADER = """\
 # The oldest versions that pyproject.toml allows, and what they need: make test-oldest
 # Written by: python tests/oldest.py --lock
