@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: train test check fix bench experiments fuzz test-oldest licences audit datasheet page clean
+.PHONY: train test check fix bench experiments fuzz test-oldest test-engines licences audit datasheet page clean
 
 train: .venv/ready
 	$(BIN)/kopwijzer train --models models
@@ -46,16 +46,27 @@ licences: .venv/test
 audit: .venv/check .venv-audit/ready
 	$(BIN)/python tests/audit.py
 
+# Dask, Ray, Spark (needs Java) and an S3 server on this machine, in an environment of their own.
+test-engines: .venv-engines/ready
+	.venv-engines/bin/python -m pytest tests/test_engines.py tests/test_tools.py tests/test_bulk.py
+
+.venv-engines/ready: pyproject.toml constraints-engines.txt
+	test -x .venv-engines/bin/python || $(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-engines/bin/python -m pip install --quiet --constraint constraints-engines.txt \
+		--group test --group engines --editable ".[dask,ray,s3,sign]"
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/ready: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fast]"
 	touch $@
 
 .venv/test: .venv/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable ".[dask,remote,sign]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --editable ".[dask,fast,remote,sign]"
 	touch $@
 
 .venv/check: .venv/test
@@ -74,4 +85,4 @@ audit: .venv/check .venv-audit/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-audit .venv-engines build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,10 +37,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 PROCESSES = multiprocessing.get_context("fork")
 
 BLOCKS = (
-    Block("words", signals=("edges", "quotes", "football"), min_df=1),
+    Block("words", min_df=1),
     Block("characters", kind="characters", low=2, high=4),
     Block("headline", field="headline", weight=0.7),
-    Block("teaser", field="teaser", weight=0.4, signals=("quotes",)),
+    Block("teaser", field="teaser", weight=0.4),
     Block("patterns", kind="patterns", low=2, high=4, min_df=1, weight=0.8),
     Block("headline_characters", kind="characters", field="headline", low=2, high=4, weight=1.5),
 )

@@ -14,15 +14,16 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from oldest import EXTRAS
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "licences.md"
-#: Ray is left out, as in the other lists: it is no part of the environment of tests.
-EXTRAS = ("dask", "remote", "sign")
 #: Licences whose texts were read, since the metadata hold a text, a family or nothing.
 READ = {
     **dict.fromkeys(
         ("contourpy", "cycler", "jinja2", "kiwisolver", "partd", "scipy", "zict"), "BSD-3-Clause"
     ),
     "matplotlib": "LicenseRef-matplotlib",
+    "numba": "BSD-2-Clause",
 }
 #: Words of metadata and of classifiers that mean one licence.
 WORDS = {
@@ -33,7 +34,7 @@ WORDS = {
 HEADER = """\
 # Licences
 
-What kopwijzer with its extras dask, remote and sign is built on, as installed on Linux with
+What kopwijzer with its extras dask, fast, remote and sign is built on, as installed on Linux with
 Python 3.11 and constraints.txt; `make licences` writes this page from the packages' own metadata.
 LicenseRef-matplotlib is Matplotlib's own licence, made after that of Python. Some wheels, those of
 NumPy and SciPy among them, ship libraries under other licences, which stand in the wheels.

@@ -347,6 +347,137 @@ def test_urls_of_stores(tmp_path: Path, scorer: Scorer, memory: Any) -> None:
     )
 
 
+# S3 --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """s3fs on an S3 server of this machine's loopback, with an empty bucket."""
+    for module in ("s3fs", "moto.server"):
+        pytest.importorskip(
+            module, reason=f"{module.partition('.')[0]} is not installed: s3:// is not tried"
+        )
+    from moto.server import ThreadedMotoServer
+
+    # Its buckets live in this process: those of the test before are emptied.
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown()  # workers of other tests do not know of the server
+    s3fs.S3FileSystem.clear_instance_cache()
+    store = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    if store.exists("bucket"):
+        store.rm("bucket", recursive=True)
+    store.mkdir("bucket")
+    try:
+        yield store
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+def _put(store: Any, source: Path) -> None:
+    for path in source.iterdir():
+        store.pipe(f"bucket/in/{path.name}", path.read_bytes())
+
+
+def _on(store: Any, folder: str) -> list[dict[str, Any]]:
+    """Every row of the partitions that are visible in a folder of a store, in order."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(store.glob(f"{folder}/*.parquet")):
+        with store.open(path, "rb") as stream:
+            found += pq.read_table(stream).to_pylist()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("engine", [HERE, Engine("threading", 2), Engine("loky", 2)])
+def test_s3_partitions_are_scored_and_skipped_and_done_again(
+    tmp_path: Path, scorer: Scorer, s3: Any, engine: Engine
+) -> None:
+    source = archive(tmp_path / "in")
+    _put(s3, source)
+    bulk.predict([str(source)], str(tmp_path / "alone"), scorer, engine=HERE)
+
+    def run() -> tuple[int, int]:
+        done = bulk.predict(["s3://bucket/in/*.parquet"], "s3://bucket/out", scorer, engine=engine)
+        return done.n_partitions, done.n_skipped
+
+    assert run() == (3, 0)
+    assert _on(s3, "bucket/out") == table(tmp_path / "alone")
+    assert len(s3.ls("bucket/out")) == 3
+    assert run() == (0, 3)
+    s3.rm("bucket/out/part-1.parquet")
+    assert run() == (1, 2)
+    # Another writer changes a source and adds one, behind this process' back.
+    s3.pipe("bucket/in/part-0.parquet", (source / "part-2.parquet").read_bytes())
+    s3.pipe("bucket/in/part-3.parquet", (source / "part-0.parquet").read_bytes())
+    assert run() == (2, 2)
+    assert len(s3.ls("bucket/out")) == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_is_killed_leaves_no_half_partition_on_s3(
+    tmp_path: Path, scorer: Scorer, s3: Any
+) -> None:
+    source = archive(tmp_path / "in", 8)
+    _put(s3, source)
+    (tmp_path / "scorer").write_bytes(pickle.dumps(scorer))
+    urls = ("s3://bucket/in/*.parquet", "s3://bucket/out")
+    command = [sys.executable, "-c", _CHILD, str(tmp_path / "scorer"), *urls]
+    with subprocess.Popen(command) as child:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and child.poll() is None:
+            rows = _on(s3, "bucket/out")  # whatever is visible at any moment is whole
+            assert len(rows) % 200 == 0
+            if len(rows) >= 400:
+                break
+        child.kill()
+    kept = len(_on(s3, "bucket/out")) // 200
+    assert 2 <= kept < 8
+    done = bulk.predict([urls[0]], urls[1], scorer, engine=HERE)
+    assert (done.n_skipped, done.n_partitions) == (kept, 8 - kept)
+    bulk.predict([str(source)], str(tmp_path / "alone"), scorer, engine=HERE)
+    assert _on(s3, "bucket/out") == table(tmp_path / "alone")
+    assert not s3.glob("bucket/out/.writing-*")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_partition_that_fails_on_s3_is_not_seen(
+    tmp_path: Path, scorer: Scorer, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(s3, archive(tmp_path / "in", 1))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetWriter, "write_table", full)
+        with pytest.raises(BadSource, match=r"s3://bucket/in/part-0.parquet could not .*No space"):
+            bulk.predict(["s3://bucket/in/*.parquet"], "s3://bucket/out", scorer, engine=HERE)
+    assert not s3.exists("bucket/out") or not s3.ls("bucket/out")
+    for url, sentence in [
+        ("s3://bucket/none/*.parquet", "s3://bucket/none/.*: there is no such Parquet file"),
+        ("s3://elsewhere/in/a.parquet", "s3://elsewhere/in/a.parquet: "),
+    ]:
+        with pytest.raises(BadSource, match=sentence):
+            bulk.predict([url], "s3://bucket/out", scorer, engine=HERE)
+    with pytest.raises(BadSource, match="lies in s3://bucket/in, and would be overwritten"):
+        bulk.predict(["s3://bucket/in/*.parquet"], "s3://bucket/in", scorer, engine=HERE)
+
+
 # Refusing --------------------------------------------------------------------------------------
 
 

@@ -95,7 +95,7 @@ def test_the_figures_are_those_of_the_report(version: Version, text: str) -> Non
         assert line in told.splitlines()
     assert "(quote the line *leave-one-source-out*)" in told
     for label, threshold in version.manifest["abstention"]["thresholds"].items():
-        assert f"{label} {threshold:.2f}" in told
+        assert f"`{label}` {threshold:.2f}" in told
 
 
 def test_the_sections_are_there_and_full(version: Version, text: str) -> None:
@@ -106,7 +106,7 @@ def test_the_sections_are_there_and_full(version: Version, text: str) -> None:
     assert "which of 3 kinds" in sections["Intended use"]
     for label in LABELS:
         assert f"`{label}`" in sections["Intended use"]
-        assert f"{label} 40" in sections["Training data"]
+        assert f"`{label}` 40" in sections["Training data"]
     assert version.manifest["data"]["fingerprint"][:16] in sections["Training data"]
     assert "kopwijzer models verify nieuws@v1" in sections["Loading"]
     assert "None" not in text
@@ -136,3 +136,17 @@ def test_the_shipped_corpus_is_said_to_be_invented() -> None:
     assert "invented" not in card.render(manifest, {})
     manifest["data"]["source"] = "football-nl"
     assert "the events and persons in them are invented" in card.render(manifest, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("club_finance", "`club_finance`"),
+        ("a`b", "``a`b``"),
+        ("`x``", "``` `x`` ```"),
+        ("<b>|*x*", "`<b>|*x*`"),
+        ("two\nlines", "`two lines`"),
+    ],
+)
+def test_a_label_is_no_markdown(text: str, code: str) -> None:
+    assert card._code(text) == code

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from joblib import delayed
 
-from conftest import ROWS
+from conftest import ROWS, save_version
 from kopwijzer import bulk, training
 from kopwijzer.engines import Engine
 from kopwijzer.errors import BadSettings, KopwijzerError, MissingExtra
@@ -278,7 +280,7 @@ def test_a_call_that_kills_every_worker_is_told() -> None:
 @dask
 @quiet
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kopwijzer.engines._PATIENCE", "1s")
+    monkeypatch.setattr("kopwijzer.engines._PATIENCE", 1.0)
     for address in ("tcp://127.0.0.1:9", "127.0.0.1:9"):
         with pytest.raises(BadSettings, match=re.escape(f"{address!r}: no Dask scheduler answers")):
             run(Engine("dask", scheduler=address), _calls(_square))
@@ -330,24 +332,104 @@ def test_the_command_line_goes_through_a_cluster(
 # Ray -------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def ray_engine() -> Iterator[Engine]:
+    """A Ray cluster of two workers, on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes
+        yield Engine("ray", 2)
+    import ray as cluster
+
+    cluster.shutdown()
+
+
 @ray
 @quiet
-def test_ray_gives_the_same(
-    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes
-    engine = Engine("ray", 2)
-    try:
-        assert run(engine, _calls(_square))[0] == [0, 1, 4, 9, 16]
-        with pytest.raises(KopwijzerError, match="two is not for us"):
-            run(engine, _calls(_fail))
-        source = str(archive(tmp_path / "in", 4))
-        bulk.predict([source], str(tmp_path / "one"), scorer, engine=Engine("threading", 1))
-        bulk.predict([source], str(tmp_path / "two"), scorer, engine=engine)
-        assert table(tmp_path / "one") == table(tmp_path / "two")
-        alone = search(ROWS, PLAN, RECIPE, engine=Engine("threading", 1))
-        assert search(ROWS, PLAN, RECIPE, engine=engine) == alone
-    finally:
-        import ray as cluster
+def test_ray_gives_results_in_order_and_errors_as_they_are(ray_engine: Engine) -> None:
+    expected = [("work", done, 5) for done in range(6)]
+    assert run(ray_engine, _calls(_square)) == ([0, 1, 4, 9, 16], expected)
+    with pytest.raises(KopwijzerError, match="two is not for us"):
+        run(ray_engine, _calls(_fail))
 
-        cluster.shutdown()
+
+@ray
+@quiet
+def test_a_search_finds_the_same_on_ray(ray_engine: Engine) -> None:
+    alone = search(ROWS, PLAN, RECIPE, engine=Engine("threading", 1))
+    assert search(ROWS, PLAN, RECIPE, engine=ray_engine) == alone
+
+
+@ray
+@quiet
+def test_bulk_prediction_on_ray_and_a_worker_that_is_killed(
+    ray_engine: Engine, tmp_path: Path, scorer: Scorer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = str(archive(tmp_path / "in", 12, 6000)), tmp_path / "two"
+    bulk.predict([source], str(tmp_path / "alone"), scorer, engine=Engine("threading", 1))
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        """Kill the process that is writing a partition, once two are there."""
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            if len(list(out.glob("*.parquet"))) >= 2:
+                for path in out.glob(".writing-*"):
+                    killed.append(int(path.name.rsplit("-", 2)[1]))
+                    os.kill(killed[0], signal.SIGKILL)
+                    break
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    done = bulk.predict([source], str(out), scorer, engine=ray_engine)
+    killer.join()
+    assert killed
+    assert killed[0] != os.getpid()
+    assert done.n_partitions + done.n_skipped == 12
+    assert table(out) == table(tmp_path / "alone")
+    assert len(list(out.glob("*.parquet"))) == 12
+    # What the worker that was killed had begun is cleaned by the next run.
+    done = bulk.predict([source], str(out), scorer, engine=ray_engine)
+    assert (done.n_partitions, done.n_skipped) == (0, 12)
+    assert not list(out.glob(".writing-*"))
+    assert capfd.readouterr().out == ""
+
+
+@ray
+@quiet
+def test_a_call_that_kills_every_ray_worker_is_told(ray_engine: Engine) -> None:
+    with pytest.raises(KopwijzerError, match=r"the ray cluster broke off \(.+\); run again"):
+        run(ray_engine, _calls(_die, 3))
+    assert run(ray_engine, _calls(_square))[0] == [0, 1, 4, 9, 16]
+
+
+@ray
+@quiet
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "zzz://q", "nowhere"])
+def test_a_ray_cluster_that_is_not_there_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(BadSettings, match=re.escape(f"{address!r}: no Ray cluster answers there")):
+        run(Engine("ray", scheduler=address), _calls(_square))
+
+
+@ray
+@quiet
+def test_the_command_line_goes_through_ray(tmp_path: Path, pipeline: Any, scorer: Scorer) -> None:
+    save_version(tmp_path / "models", scorer, pipeline, "football-nl")
+    source = str(archive(tmp_path / "in", 3))
+    found = subprocess.run(
+        [
+            *(sys.executable, "-m", "kopwijzer", "predict", f"{source}/*.parquet"),
+            *("--models", f"{tmp_path}/models", "--out", f"{tmp_path}/out"),
+            *("--backend", "ray", "--workers", "2"),
+        ],
+        capture_output=True,
+        timeout=100,
+    )
+    assert (found.returncode, found.stdout) == (0, b""), found.stderr
+    assert found.stderr.startswith(b"600 rows in 3 partitions scored")
+    assert found.stderr.count(b"\n") == 1
+    bulk.predict([source], str(tmp_path / "alone"), scorer, engine=Engine("threading", 1))
+    assert table(tmp_path / "out") == table(tmp_path / "alone")

@@ -308,7 +308,6 @@ ABSURD: list[Any] = [
     *_each("blocks.0.weight", 0, -1, 1e9, True, "1", None, [], ...),
     *_each("blocks.0.min_df", -1, 1.5, None, ...),
     *_each("blocks.0.max_df", -1, 2, "1", ...),
-    *_each("blocks.0.signals", ["hedges"], "edges", [["edges"]], [5], None, ...),
     *_each("blocks.0.name", 5, None, ...),
     _set("blocks.0.more", 1),
     *_each("abstention", None, {}, [], "other", 5, ...),

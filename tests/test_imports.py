@@ -20,6 +20,9 @@ ORDER = [
     "sources",
     "headlines",
     "text",
+    "weights",
+    "sums",
+    "compiled",
     "scorer",
     "arrays",
     "settings",
@@ -40,6 +43,7 @@ ORDER = [
     "training",
     "promotion",
     "search",
+    "doctor",
     "cli",
 ]
 HEAVY = {
@@ -51,6 +55,7 @@ HEAVY = {
     "jinja2",
     "joblib",
     "matplotlib",
+    "numba",
     "pandas",
     "pyarrow",
     "pydantic",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kopwijzer.errors import BadSettings
 from kopwijzer.scorer import Abstention
 from kopwijzer.settings import Settings, shipped
-from kopwijzer.text import SIGNALS, Block
+from kopwijzer.text import Block
 
 
 def test_the_shipped_recipe_holds_every_key_with_its_default() -> None:
@@ -24,7 +24,7 @@ def test_the_shipped_recipe_holds_every_key_with_its_default() -> None:
         own = own.values() if section == "features" else [own]
         for part in own:
             missing = set(type(part).model_fields) - part.model_fields_set
-            assert missing <= {"prior", "precision", "signals"}
+            assert missing <= {"prior", "precision", "chunk_rows"}
 
 
 def test_every_shipped_recipe_can_be_used() -> None:
@@ -61,14 +61,14 @@ def test_settings_become_what_the_other_rooms_take() -> None:
     read = Settings.from_mapping(
         {
             "features": {
-                "w": {"signals": ["edges"], "weight": 2, "min_df": 3, "max_df": 0.5},
+                "w": {"weight": 2, "min_df": 3, "max_df": 0.5},
                 "c": {"kind": "characters", "field": "headline", "ngrams": [3, 4]},
             },
             "abstention": {"label": "geen", "min_known_share": 0.25},
         }
     )
     assert read.blocks() == (
-        Block("w", signals=("edges",), weight=2.0, min_df=3, max_df=0.5),
+        Block("w", weight=2.0, min_df=3, max_df=0.5),
         Block("c", kind="characters", field="headline", low=3, high=4),
     )
     assert read.abstains({"a": 0.5}) == Abstention("geen", {"a": 0.5}, 0.25)
@@ -98,7 +98,6 @@ _words = st.fixed_dictionaries(
         "min_df": st.integers(1, 1000),
         "max_df": st.floats(0, 1, exclude_min=True),
         "weight": st.floats(0, 1000, exclude_min=True),
-        "signals": st.lists(st.sampled_from(sorted(SIGNALS)), unique=True),
     },
 )
 _trees = st.fixed_dictionaries(
@@ -187,10 +186,7 @@ def test_the_shipped_recipe_reads_back_the_same(tmp_path: Path) -> None:
         ("features.words.ngrams=[2, 2]", r"words come alone and in pairs: \[1, 1\] or \[1, 2\]"),
         ("features.words.ngrams=[0, 2]", "greater than or equal to 1"),
         ("features.characters.ngrams=[2, 9]", "less than or equal to 8"),
-        ("features.characters.signals=['edges']", "only words take signals"),
-        ("features.patterns.signals=['edges']", "only words take signals"),
         ("features.more={kind='patterns', ngrams=[1, 8]}", "must use the same n-gram sizes"),
-        ("features.words.signals=['hedges']", "no signals are called 'hedges'; there are edges"),
         ("features.more={kind='characters', ngrams=[1, 3]}", "must use the same n-gram sizes"),
         ("features={}", "features = {}: "),
         ("C", "--set 'C': write it as section.key=value"),

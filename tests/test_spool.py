@@ -20,7 +20,7 @@ from kopwijzer.spool import Spool
 
 ROWS = rows(480)
 PARTS: tuple[Literal["train"], Literal["held out"]] = ("train", "held out")
-STREAM = quick("learning.solver=sgd", "learning.epochs=5", "learning.chunk_rows=100")
+STREAM = quick("learning.epochs=5", "learning.chunk_rows=100")
 
 
 @pytest.fixture
@@ -108,6 +108,15 @@ def test_a_disk_that_is_full_is_told_and_cleared(
     ):
         _spool(ROWS[:8])
     assert list(scratch.iterdir()) == []
+
+
+def test_no_place_for_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("kopwijzer.spool.tempfile.TemporaryDirectory", nowhere)
+    with pytest.raises(NoRoom, match=r"cannot be written \(No usable .*\); name a place .* TMPDIR"):
+        _spool(ROWS[:8])
 
 
 # Training from it ------------------------------------------------------------------------------
@@ -203,7 +212,5 @@ def test_a_promise_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     recipe = STREAM.model_copy(
         update={"abstention": STREAM.abstention.model_copy(update={"precision": 0.9})}
     )
-    with pytest.raises(
-        BadSettings, match=r"abstention\.precision: learning\.solver 'sgd' makes no"
-    ):
+    with pytest.raises(BadSettings, match=r"abstention\.precision: learning\.chunk_rows leaves no"):
         training.train(ROWS[:100], recipe, tmp_path, name="stroom", engine=ONE)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from conftest import ODD, anything, chunks, headlines
 from kopwijzer.text import (
-    SIGNALS,
     Block,
     Chunks,
     Documents,
@@ -20,8 +19,6 @@ from kopwijzer.text import (
     gather,
     pair_hashes,
     pattern_hashes,
-    signal_hashes,
-    signals,
     spell,
     spell_patterns,
 )
@@ -32,7 +29,7 @@ sizes = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(sorted).map(tuple)
 
 _MASK = (1 << 64) - 1
 _STEP, _MIX, _BASE = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x100000001B3
-_WORD, _PAIR, _GRAM, _SIGNAL = (kind << 40 for kind in (1, 2, 3, 4))
+_WORD, _PAIR, _GRAM = (kind << 40 for kind in (1, 2, 3))
 
 
 def _mixed(sign: str) -> int:
@@ -63,12 +60,6 @@ def _gram(text: str) -> int:
     signs = text.replace(" ", "\n")
     mixed = sum(_mixed(sign) * pow(_BASE, place, 1 << 64) for place, sign in enumerate(signs))
     return _finish(mixed + _GRAM * len(text))
-
-
-def _signal(text: str) -> int:
-    powers = [pow(_BASE, place % 256 + 1, 1 << 64) for place in range(len(text) + 1)]
-    terms = [(ord(sign) + 1) * _STEP for sign in "\n" + text]
-    return _finish(sum(t * power for t, power in zip(terms, powers, strict=True)) + _SIGNAL)
 
 
 def _masked(written: str) -> tuple[int, str]:
@@ -212,7 +203,6 @@ def test_hashes_are_those_of_saved_models() -> None:
     assert [f"{code:08x}" for code in cut.words] == words
     grams = ["240fb41a", "576c7c76", "ab6b4501", "22a0b24c"]
     assert [f"{code:08x}" for code in cut.characters[:4]] == grams
-    assert f"{signal_hashes(['quotes:wraps=s'])[0]:08x}" == "b02e6759"
     assert f"{pair_hashes(cut.last[:1], cut.first[1:])[0]:08x}" == "f5ebdd79"
 
 
@@ -222,16 +212,6 @@ def test_pairs_across_chunks_are_pairs_within_them(parts: list[str]) -> None:
     across = pair_hashes(cut.last[:-1], cut.first[1:]).tolist()
     for pair, left, right in zip(across, parts, parts[1:], strict=False):
         assert pair == _word(f"{spell(left)[0][-1]} {spell(right)[0][0]}")
-
-
-_said = st.text(st.characters(exclude_characters="\n"), max_size=300)
-
-
-@given(st.lists(_said, max_size=6))
-def test_signals_hash_alone_as_among_others(told: list[str]) -> None:
-    together = signal_hashes(told).tolist() if told else []
-    assert together == [int(signal_hashes([signal])[0]) for signal in told]
-    assert together == list(map(_signal, told))
 
 
 @given(st.lists(st.one_of(headlines, anything), min_size=1, max_size=5), sizes)
@@ -334,67 +314,6 @@ def test_documents_give_back_their_chunks(texts: list[tuple[str, str]]) -> None:
 def test_a_block_reads_its_field(field: str, reads: Sequence[bool]) -> None:
     block = Block("b", field=field)  # type: ignore[arg-type]
     assert (block.reads(0), block.reads(1)) == reads
-
-
-# Signals ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("headline", "teaser", "told"),
-    [
-        ("'Genk polst spits'", "", ["wraps=s"]),
-        ("“Genk polst spits”", "", ["wraps=d"]),
-        ("'Nooit', zegt Bos", "", ["opens=s"]),
-        ("'", "", ["opens=s"]),
-        ("'Dubbel”", "", ["opens=s"]),
-        ("Bos: 'Ik blijf'", "", ["colon=s:0"]),
-        ("Jan Bos: “Ik blijf”", "", ["colon=d:1"]),
-        ("De trainer van Genk: 'Ik blijf'", "", ["colon=s:2"]),
-        ("Bos: geen paniek", "", ["colon=bare:0"]),
-        ("Bos noemt het een 'schande'", "", ["ends=s"]),
-        ("Genk wint", "", ["silent"]),
-        ("Genk wint", "Hij zei: “ja”", ["silent", "silent+teaser"]),
-        ("Genk wint", "zo 'n dag", ["silent", "silent+teaser"]),
-        ("Genk wint", "auto's", ["silent"]),
-        ("", "", ["silent"]),
-        (" \t", "", ["silent"]),
-    ],
-)
-def test_quotes(headline: str, teaser: str, told: list[str]) -> None:
-    assert signals(["quotes"], headline, teaser) == [f"quotes:{said}" for said in told]
-
-
-@pytest.mark.parametrize(
-    ("headline", "teaser", "told"),
-    [
-        ("Genk wint met 2-1", "", ["headline=score", "no-teaser"]),
-        ("Genk wint met 2 – 1", "x", ["headline=score"]),
-        ("seizoen 2024-2025", "x", []),
-        ("€ 5,5", "x", ["headline=money"]),
-        ("vijf miljoen", "3-0", ["headline=money", "teaser=score"]),
-        ("Euro League", "Miljard", ["teaser=money"]),
-        ("tien euro", "x", ["headline=money"]),
-        ("", "", ["no-teaser"]),
-    ],
-)
-def test_football(headline: str, teaser: str, told: list[str]) -> None:
-    assert signals(["football"], headline, teaser) == [f"football:{said}" for said in told]
-
-
-def test_edges() -> None:
-    told = signals(["edges"], " 'Genk polst  Spits'\n", "De Spits")
-    assert told == ["edges:first='genk", "edges:last=spits'", "edges:teaser=de"]
-    assert signals(["edges"], "", "") == []
-
-
-@given(anything, anything)
-def test_signals_hold_no_white_space_at_their_start_and_no_line_break(
-    headline: str, teaser: str
-) -> None:
-    for said in signals(SIGNALS, headline, teaser):
-        assert "\n" not in said
-        assert said.partition(":")[0] in SIGNALS
-        assert said == "".join(said.split())
 
 
 def test_the_odd_signs_hold_no_white_space() -> None:

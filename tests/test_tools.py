@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,25 @@ def test_dask(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(labels["label"]) == [scorer.score("Genk wint met 2-1 van Gent").label]
 
 
+def same(rows: list[Any], headlines: list[str], scorer: Scorer) -> None:
+    """Every headline is there as often as it was given, with the label it gets in one process."""
+    alone = [(h, scorer.score(h).label) for h in headlines]
+    assert sorted(((row["headline"], row["label"]) for row in rows), key=str) == sorted(
+        alone, key=str
+    )
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_ray(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("ray")
-    labels = run("Ray Data", scorer, monkeypatch)["labels"]
-    assert labels[0]["label"] == scorer.score("Genk wint met 2-1 van Gent").label
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    try:
+        found = run("Ray Data", scorer, monkeypatch)
+        same(found["labels"], found["headlines"], scorer)
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -66,5 +81,13 @@ def test_spark(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("pyspark")
     if shutil.which("java") is None:
         pytest.skip("Java is not installed: the Spark example is not run")
-    labels = run("Spark", scorer, monkeypatch)["labels"]
-    assert labels[0]["label"] == scorer.score("Genk wint met 2-1 van Gent").label
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    found = run("Spark", scorer, monkeypatch)
+    try:
+        assert found["scored"].rdd.getNumPartitions() == 2
+        same(found["labels"], found["headlines"], scorer)
+        for row in found["labels"]:
+            assert row["confidence"] == scorer.score(row["headline"]).confidence
+    finally:
+        found["spark"].stop()

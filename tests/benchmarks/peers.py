@@ -62,7 +62,7 @@ class Kopwijzer:
     """`kopwijzer.fit` with the shipped recipe: the only one here that is not tuned."""
 
     name: str = "kopwijzer"
-    threads: int = 1
+    threads: int = 2
     stages: tuple[Stage, ...] = ()
 
     def why_not(self) -> str | None:

@@ -62,8 +62,10 @@ def _models(report: Report, corpus: data.Corpus, quick: bool) -> dict[str, Any]:
 
 
 def _fresh(scorer: Scorer) -> Scorer:
-    """The same model with nothing kept yet."""
-    return scorer.with_abstention(scorer.abstention)
+    """The same model with nothing kept yet, compiled where numba is there."""
+    fresh = scorer.with_abstention(scorer.abstention)
+    fresh.compile()
+    return fresh
 
 
 def _batches(report: Report, corpus: data.Corpus, models: dict[str, Any], quick: bool) -> None:

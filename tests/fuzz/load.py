@@ -1,6 +1,7 @@
-"""A million rows through `kopwijzer predict -`: memory, order and count, and a slow consumer.
+"""A million rows through `kopwijzer predict -`: memory, order and count, and a slow consumer; then
+sixteen threads that share one scorer for a minute.
 
-python -m tests.fuzz.load [--rows 1000000] [--models models] [--model football-nl]
+python -m tests.fuzz.load [--rows 1000000] [--seconds 60] [--models models] [--model football-nl]
 """
 
 import argparse
@@ -13,6 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from kopwijzer import load
 
 from .report import keep
 
@@ -86,10 +89,43 @@ def stream(count: int, models: str, model: str, pause: float = 0.0) -> dict[str,
     }
 
 
+def shared(seconds: float, models: str, model: str, n_threads: int = 16) -> dict[str, Any]:
+    """Threads that score the same rows with one scorer, in batches and one by one, for so long;
+    the scorer begins with nothing kept, and in the middle it is compiled where it can be."""
+    scorer = load(model, models)
+    asked = [json.loads(row) for row in rows(999, seed=1)]
+    expected = load(model, models).decision_function(asked)
+    until = time.perf_counter() + seconds
+    counts, wrong = [0] * n_threads, [0] * n_threads
+
+    def work(number: int) -> None:
+        chance = random.Random(number)  # noqa: S311  # no secret
+        while time.perf_counter() < until:
+            start = chance.randrange(len(asked))
+            part = slice(start, start + chance.choice((1, 1, 40, 300)))
+            found = scorer.decision_function(asked[part])
+            counts[number] += len(found)
+            wrong[number] += found.tobytes() != expected[part].tobytes()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(n_threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return {
+        "threads": n_threads,
+        "seconds": seconds,
+        "rows": sum(counts),
+        "fewest_rows_of_a_thread": min(counts),
+        "answers_unlike_one_thread": sum(wrong),
+    }
+
+
 def main() -> None:
     """Measure, print and write down; ends with 1 where a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=60, help="of the shared scorer")
     parser.add_argument("--models", default="models")
     parser.add_argument("--model", default="football-nl")
     parser.add_argument("--report", default=None, help="file to write [tests/fuzz/report.json]")
@@ -101,6 +137,10 @@ def main() -> None:
         "slow_reader": stream(chosen.rows // 10, *where, pause=0.1),
     }
     sys.stdout.write(keep("load", found, chosen.report))
+    together = shared(chosen.seconds, *where)
+    sys.stdout.write(keep("threads", together, chosen.report))
+    if together["answers_unlike_one_thread"] or not together["fewest_rows_of_a_thread"]:
+        sys.exit("threads that share a scorer disturb each other")
     for name, one in found.items():
         whole = one["records"] == one["rows"] and one["in_order"]
         if not whole or one["error_records"] != one["rows"] // 1000:

@@ -286,6 +286,8 @@ def _store(url: str) -> tuple[Any, str]:
         store, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise BadSettings(f"{url}: {error}") from error
+    # A store that remembers its listings would not see what others wrote since.
+    store.invalidate_cache()
     return store, path
 
 

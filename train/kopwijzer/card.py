@@ -56,15 +56,24 @@ def _header(manifest: Mapping[str, Any]) -> str:
 
 def _use(manifest: Mapping[str, Any], ref: str) -> str:
     labels = [label for label in manifest["labels"] if label != manifest["abstention"]["label"]]
-    named = ", ".join(f"`{label}`" for label in labels)
+    named = ", ".join(map(_code, labels))
     return f"""## Intended use
 
 Tells which of {len(labels)} kinds a headline with its teaser is: {named}. Where it is none of
-them, or the model is not sure, it says `{manifest["abstention"]["label"]}` with a reason.
+them, or the model is not sure, it says {_code(manifest["abstention"]["label"])} with a reason.
 
     from kopwijzer import load
     load("{ref}").score("headline", "teaser")
 """
+
+
+def _code(text: str) -> str:
+    """A text that Markdown takes as it is, whatever signs are in it."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    blank = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{blank}{' '.join(text.splitlines())}{blank}{fence}"
 
 
 def _figures(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -81,7 +90,7 @@ def _figures(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     thresholds = manifest["abstention"]["thresholds"]
     promise = (
         "\nThresholds of confidence: "
-        + ", ".join(f"{label} {value:.2f}" for label, value in thresholds.items())
+        + ", ".join(f"{_code(label)} {value:.2f}" for label, value in thresholds.items())
         + ".\n"
         if thresholds
         else ""
@@ -95,7 +104,7 @@ def _figures(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _data(manifest: Mapping[str, Any]) -> str:
     data = manifest["data"]
-    counts = ", ".join(f"{label} {n:,}" for label, n in data["labels"].items())
+    counts = ", ".join(f"{_code(label)} {n:,}" for label, n in data["labels"].items())
     origin = (
         "\nEvery row was written for the purpose; the events and persons in them are invented. "
         "See DATASHEET.md beside the corpus.\n"

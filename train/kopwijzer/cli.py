@@ -429,6 +429,20 @@ def search(
     typer.echo(saved.ref)
 
 
+@app.command()
+def doctor(models: ModelsOption = None) -> None:
+    """Tell which paths and extras run on this machine; exit code 1 where something is broken."""
+    from kopwijzer import versions
+    from kopwijzer.doctor import examine
+
+    broken = False
+    for found in examine(versions.models_folder(models)):
+        typer.echo(f"{found.state:7} {found.what:16} {found.said}")
+        broken |= found.state == "fault"
+    if broken:
+        raise typer.Exit(1)
+
+
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the filled-in settings as TOML."""

@@ -1,7 +1,9 @@
 """Engines: where calls run. joblib's backends are the one seam: this machine, Dask or Ray."""
 
 import contextlib
+import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +15,10 @@ __all__ = ["Engine"]
 Backend = Literal["loky", "threading", "dask", "ray"]
 
 
-#: How long a scheduler may take to answer.
-_PATIENCE = "10s"
+#: How many seconds a scheduler may take to answer.
+_PATIENCE = 10.0
+#: Ray by itself gives up at the first worker that dies; Dask tries a call as often as this.
+_RETRIES = {"max_restarts": -1, "max_task_retries": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class Engine:
                 yield
         elif self.backend == "ray":
             self._ray()
-            with parallel_config("ray"):
+            with parallel_config("ray", ray_remote_args=_RETRIES):
                 yield
         else:
             with parallel_config(self.backend):
@@ -116,7 +120,7 @@ class Engine:
             raise MissingExtra("--backend dask", "dask") from error
         if self.scheduler:
             try:
-                client = Client(self.scheduler, timeout=_PATIENCE)
+                client = Client(self.scheduler, timeout=f"{_PATIENCE}s")
             except (OSError, ValueError) as error:  # ValueError: no address at all
                 raise BadSettings(
                     f"--scheduler {self.scheduler!r}: no Dask scheduler answers there; start one "
@@ -140,14 +144,40 @@ class Engine:
             from ray.util.joblib import register_ray
         except ImportError as error:
             raise MissingExtra("--backend ray", "ray") from error
+        # Ray tells of its own doings on stderr, and of a worker's death on stdout, where our
+        # records go; for the second it has no switch.
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with contextlib.suppress(ImportError):
+            from ray._private import worker
+
+            worker.print_worker_logs = lambda *_, **__: None
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if not ray.is_initialized():
-            ray.init(
-                address=self.scheduler,
-                num_cpus=None if self.scheduler else self.workers,
-                include_dashboard=False,
-                log_to_driver=False,
-            )
+            try:
+                self._knock()
+                ray.init(
+                    address=self.scheduler,
+                    num_cpus=None if self.scheduler else self.workers,
+                    include_dashboard=None if self.scheduler else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            except (OSError, ValueError, RuntimeError, ImportError) as error:
+                if not self.scheduler:
+                    raise
+                raise BadSettings(
+                    f"--scheduler {self.scheduler!r}: no Ray cluster answers there; start one "
+                    "with 'ray start --head', or leave --scheduler out"
+                ) from error
         register_ray()
+
+    def _knock(self) -> None:
+        """Raises OSError where nothing listens: Ray itself would wait for minutes."""
+        _, _, place = (self.scheduler or "").rpartition("//")
+        host, _, port = place.rpartition(":")
+        if port.isdigit():
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE):
+                pass
 
 
 def _dask_backend(client: Any, scatter: list[Any] | None) -> Any:

@@ -4,8 +4,6 @@ The room of scikit-learn. `HeadlineVectorizer` is an ordinary transformer, `fit_
 ordinary `Pipeline`, and `to_scorer` turns that pipeline into arrays that score the same.
 """
 
-import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from kopwijzer.errors import BadRows
 from kopwijzer.headlines import Headline
-from kopwijzer.scorer import Abstention, Scorer, Weights
+from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.text import (
     Block,
     Documents,
@@ -31,16 +28,16 @@ from kopwijzer.text import (
     gram_sizes,
     pair_hashes,
     pattern_hashes,
-    signal_hashes,
-    signals,
     spell,
     spell_patterns,
 )
+from kopwijzer.weights import Weights, smooth_idf
 
 __all__ = [
     "Fold",
     "HeadlineVectorizer",
     "Split",
+    "class_weight",
     "cross_predict",
     "fit_in_chunks",
     "fit_pipeline",
@@ -65,8 +62,9 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     teaser) pairs or of plain strings. ``transform`` gives a CSR matrix (n_samples, n_features)
     whose columns are ordered by block and, within it, by feature hash.
 
-    A value is ``count * idf``, with scikit-learn's smooth idf ``ln((1 + n) / (1 + df)) + 1``,
-    divided by the block's additive norm (see `kopwijzer.text`) and times the block's weight.
+    A value is ``count * idf``, with scikit-learn's smooth idf to the nearest 1/4096 (see
+    `kopwijzer.weights`), divided by the block's additive norm (see `kopwijzer.text`) and times the
+    block's weight.
 
     Parameters
     ----------
@@ -178,7 +176,7 @@ class HeadlineVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         sizes = [int(keep.sum()) for keep in keeps]
         self.block_ptr_ = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.n_documents_ = n
-        self.idf_ = np.log((1 + n) / (1 + self.df_)) + 1
+        self.idf_ = smooth_idf(self.df_, n)
 
     @staticmethod
     def _kept(block: Block, df: Ints, n: int) -> npt.NDArray[np.bool_]:
@@ -240,24 +238,13 @@ class _Counts:
         owner = np.repeat(np.arange(2 * self.n), np.diff(documents.ptr))
         same = owner[:-1] == owner[1:]
         self._pair_owner = owner[:-1][same]
-        names = tuple({s: None for b in blocks for s in b.signals})
-        told = [signals(names, h, t) for h, t in zip(headlines, teasers, strict=True)]
-        self._signal_group = np.array(
-            [names.index(said.partition(":")[0]) for found in told for said in found],
-            dtype=np.int64,
-        )
-        self._signal_names = names
-        self._signal_owner = np.repeat(np.arange(self.n), [len(found) for found in told])
-        flat = [signal for found in told for signal in found]
-        said = signal_hashes(flat) if flat else np.empty(0, dtype=np.uint32)
         pairs = pair_hashes(cut.last[left[same]], cut.first[right[same]])
-        # Words, pairs and signals share one list of distinct hashes; the other kinds have theirs.
-        words, place = _distinct([cut.words, pairs, said])
+        # Words and pairs share one list of distinct hashes; the other kinds have theirs.
+        words, (word_place, self._pairs) = _distinct([cut.words, pairs])
         grams, (gram_place,) = _distinct([cut.characters])
-        self._pairs, self._said = place[1], place[2]
         self._hashes = {"words": words, "characters": grams}
         self._chunks = {
-            "words": _chunk_matrix(place[0], cut.words_ptr, len(words)),
+            "words": _chunk_matrix(word_place, cut.words_ptr, len(words)),
             "characters": _chunk_matrix(gram_place, cut.characters_ptr, len(grams)),
         }
         if any(block.kind == "patterns" for block in blocks):
@@ -317,7 +304,7 @@ class _Counts:
         return self._fields[0] if block.field == "headline" else self._fields[1]
 
     def _loose(self, block: Block) -> tuple[Ints, Ints]:
-        """Pieces that are no chunks: pairs across chunks, signals, patterns."""
+        """Pieces that are no chunks: pairs across chunks and patterns."""
         owners, columns = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         fields = np.array([block.reads(0), block.reads(1)])
         if block.kind == "words" and block.high > 1:
@@ -328,11 +315,6 @@ class _Counts:
             reads = fields[self._pattern_owner // self.n]
             owners.append(self._pattern_owner[reads] % self.n)
             columns.append(self._patterns[reads])
-        if block.signals:
-            wanted = [name in block.signals for name in self._signal_names]
-            use = np.array(wanted)[self._signal_group]
-            owners.append(self._signal_owner[use])
-            columns.append(self._said[use])
         return np.concatenate(owners), np.concatenate(columns)
 
 
@@ -376,50 +358,25 @@ def _columns(matrix: sp.csr_matrix, place: Ints, width: int) -> sp.csr_matrix:
     return sp.csr_matrix((matrix.data[keep], column[keep], ptr), shape=(matrix.shape[0], width))
 
 
-class _Quiet:
-    """Leaves out that a solver did not converge: its number of passes is chosen, and that the last
-    one still moved is no news. Filters belong to the process, so the first of several threads
-    sets this one and the last takes it away."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore", ConvergenceWarning)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._filters.__exit__(None, None, None)
-
-
-_QUIET = _Quiet()
-
-
 def fit_pipeline(
     rows: Sequence[Any],
     labels: Sequence[str],
     *,
     blocks: Sequence[Block],
-    C: float = 5.0,
-    epochs: int = 20,
+    C: float = 8.0,
+    epochs: int = 10,
     balance: float = 0.0,
     seed: int = 0,
+    threads: int = -1,
 ) -> Pipeline:
     """A fitted pipeline: "features" (`HeadlineVectorizer`), "classifier" (`LogisticRegression`).
 
-    The solver is SAGA (Defazio et al. 2014): on one thread, so that the same rows and seed give
-    the same bytes whatever the machine's threads; `epochs` passes on float32, which stop near the
-    optimum (see the benchmark for how near). `balance` (0-1) is the power of the usual "balanced"
-    class weights: 0 counts every row alike, 1 every label alike.
+    One label against the rest, by averaged stochastic gradient descent on the logistic loss with
+    an L2 penalty (`SGDClassifier`; Bottou 2010, Xu 2011): `epochs` passes over the rows, which stop
+    near the optimum (``make bench`` shows how near). The labels are learned on `threads` threads
+    (-1: one for each processor); the same rows and seed give the same bytes on any number of them.
+    `balance` (0-1) is the power of the usual "balanced" class weights: 0 counts every row alike,
+    1 every label alike.
 
     Raises
     ------
@@ -435,36 +392,25 @@ def fit_pipeline(
             "the rows",
             ["no word or n-gram stands in enough of them to be learned (min_df, max_df)"],
         )
-    classifier = LogisticRegression(
-        C=C,
-        solver="saga",
-        max_iter=epochs,
-        class_weight=_class_weight(Counter(labels), balance),
-        random_state=seed,
-    )
-    with _QUIET:
-        classifier.fit(matrix, list(labels))
-    features.dtype = np.float64  # from here on it serves predictions, which want every digit
-    classifier.coef_ = classifier.coef_.astype(np.float64)
-    classifier.intercept_ = classifier.intercept_.astype(np.float64)
-    return Pipeline([("features", features), ("classifier", classifier)])
+    solver = _solver(Counter(labels), C, balance, seed)
+    solver.set_params(max_iter=epochs, n_jobs=threads).fit(matrix, list(labels))
+    return _fitted(features, solver, C, epochs)
 
 
 def fit_in_chunks(
     chunks: Callable[[], Iterable[tuple[Sequence[Any], Sequence[str]]]],
     *,
     blocks: Sequence[Block],
-    C: float = 5.0,
-    epochs: int = 20,
+    C: float = 8.0,
+    epochs: int = 10,
     balance: float = 0.0,
     seed: int = 0,
+    threads: int = -1,
 ) -> Pipeline:
-    """`fit_pipeline` for rows that do not fit in memory.
+    """`fit_pipeline` for rows that do not fit in memory: the same descent, fed chunk by chunk.
 
     `chunks` gives the rows and labels chunk by chunk, in the same order at every call, shuffled;
-    it is called once for the features and once for each epoch. The classifier is averaged
-    stochastic gradient descent (`SGDClassifier`, one label against the rest; Bottou 2010, Xu 2011)
-    on the same features, given back as the `LogisticRegression` that it approaches.
+    it is called once for the features and once for each epoch.
 
     Raises
     ------
@@ -478,36 +424,44 @@ def fit_in_chunks(
         counts.update(labels)
     if len(counts) < 2 or not len(features.hashes_):
         raise BadRows("the rows", ["they hold one label only, or nothing that could be learned"])
-    names = sorted(counts)
-    n = counts.total()
-    solver = SGDClassifier(
+    solver = _solver(counts, C, balance, seed).set_params(n_jobs=threads, shuffle=False)
+    for _ in range(epochs):
+        for rows, labels in chunks():
+            solver.partial_fit(features.transform(rows), list(labels), classes=sorted(counts))
+    features._seen = []
+    return _fitted(features, solver, C, epochs)
+
+
+def _solver(counts: Counter[str], C: float, balance: float, seed: int) -> SGDClassifier:
+    """The descent for rows of which so many have each label."""
+    return SGDClassifier(
         loss="log_loss",
-        alpha=1 / (C * n),
+        alpha=1 / (C * counts.total()),
         learning_rate="invscaling",
         eta0=_ETA,
         power_t=0.25,
         average=True,
-        class_weight=_class_weight(counts, balance),
-        shuffle=False,
+        tol=None,
+        class_weight=class_weight(counts, balance),
         random_state=seed,
     )
-    for _ in range(epochs):
-        for rows, labels in chunks():
-            solver.partial_fit(features.transform(rows), list(labels), classes=names)
-    features._seen = []
-    features.dtype = np.float64
+
+
+def _fitted(features: HeadlineVectorizer, solver: SGDClassifier, C: float, epochs: int) -> Pipeline:
+    """What the solver found as the `LogisticRegression` that it is, whose softmax normalises."""
     classifier = LogisticRegression(C=C)
-    classifier.classes_ = np.array(names)
-    halves = len(names) == 2  # one row serves two labels there, as in scikit-learn
+    classifier.classes_ = solver.classes_
+    halves = len(solver.classes_) == 2  # one row serves two labels there, as in scikit-learn
     coef = solver.coef_ if halves else solver.coef_ - solver.coef_.mean(axis=0)
     classifier.coef_ = coef.astype(np.float64)
     classifier.intercept_ = solver.intercept_.astype(np.float64)
     classifier.n_features_in_ = classifier.coef_.shape[1]
     classifier.n_iter_ = np.array([epochs])
+    features.dtype = np.float64  # from here on it serves predictions, which want every digit
     return Pipeline([("features", features), ("classifier", classifier)])
 
 
-def _class_weight(found: Counter[str], balance: float) -> dict[str, float] | None:
+def class_weight(found: Counter[str], balance: float) -> dict[str, float] | None:
     """The weight of each label's rows, of which so many were found."""
     if not balance:
         return None
@@ -588,7 +542,8 @@ def _fold(
     names: list[str],
     learning: dict[str, Any],
 ) -> tuple[Floats, Floats, Floats]:
-    scorer = to_scorer(fit_pipeline(rows, labels, **learning))
+    # Folds run side by side: threads within one would only get in each other's way.
+    scorer = to_scorer(fit_pipeline(rows, labels, threads=1, **learning))
     decision, known, words = scorer.decide(test)
     full = np.full((len(test), len(names)), -30.0)
     full[:, [names.index(label) for label in scorer.classes_]] = decision
@@ -640,15 +595,6 @@ def name_features(
                 names.update(_named_patterns(text, block))
             for text in teasers if block.field != "headline" else []:
                 names.update(_named_patterns(text, block))
-    told = {
-        s: None
-        for b in blocks
-        for h, t in zip(headlines, teasers, strict=True)
-        for s in signals(b.signals, h, t)
-    }
-    if told:
-        codes = signal_hashes(list(told)).tolist()
-        names.update({code: f"[{signal}]" for code, signal in zip(codes, told, strict=True)})
     return {int(code): names[int(code)] for code in wanted if int(code) in names}
 
 

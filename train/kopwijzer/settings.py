@@ -24,7 +24,7 @@ from pydantic import (
 from kopwijzer.errors import BadSettings
 from kopwijzer.headlines import Columns
 from kopwijzer.scorer import Abstention
-from kopwijzer.text import SIGNALS, Block, gram_sizes
+from kopwijzer.text import Block, gram_sizes
 
 __all__ = ["Settings", "shipped"]
 
@@ -76,7 +76,6 @@ class BlockSettings(_Section):
     min_df: Annotated[int, Field(ge=1)] = 2
     max_df: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    signals: tuple[str, ...] = ()
 
     @field_validator("ngrams")
     @classmethod
@@ -87,27 +86,16 @@ class BlockSettings(_Section):
             raise ValueError("words come alone and in pairs: [1, 1] or [1, 2]")
         return value
 
-    @field_validator("signals")
-    @classmethod
-    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if value and info.data.get("kind") in ("characters", "patterns"):
-            raise ValueError("only words take signals")
-        for name in value:
-            if name not in SIGNALS:
-                raise ValueError(f"no signals are called {name!r}; there are {', '.join(SIGNALS)}")
-        return value
-
 
 class LearningSettings(_Section):
     """The logistic regression."""
 
-    solver: Literal["saga", "sgd"] = "saga"
-    C: Annotated[float, Field(gt=0, le=1e6)] = 5.0
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    C: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     balance: Share = 0.0
     prior: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    chunk_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 50_000
+    chunk_rows: Annotated[int, Field(ge=100, le=10_000_000)] | None = None
 
 
 class AbstentionSettings(_Section):
@@ -220,7 +208,6 @@ def _block(name: str, block: BlockSettings) -> Block:
         weight=block.weight,
         min_df=block.min_df,
         max_df=block.max_df,
-        signals=block.signals,
     )
 
 

@@ -65,7 +65,13 @@ class Spool:
                     say("reading", number, number + 10_000)
                 yield record
 
-        folder = tempfile.TemporaryDirectory(prefix="kopwijzer-")
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="kopwijzer-")
+        except OSError as error:
+            raise NoRoom(
+                f"temporary files cannot be written ({error.strerror or error}); name a place for "
+                "them with TMPDIR"
+            ) from error
         kinds = datasets.Features(
             {name: datasets.Value("string") for name in ("headline", "teaser", "label")}
         )
@@ -93,7 +99,13 @@ class Spool:
         except BaseException:
             folder.cleanup()
             raise
-        return cls(rows, folder, dict(counts), digest.hexdigest(), settings.learning.chunk_rows)
+        return cls(
+            rows,
+            folder,
+            dict(counts),
+            digest.hexdigest(),
+            settings.learning.chunk_rows or len(rows),
+        )
 
     def __enter__(self) -> Self:
         return self

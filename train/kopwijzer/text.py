@@ -8,23 +8,22 @@ A document is a headline and a teaser. Each is cut at white space into *chunks*,
 - character features: n-grams of the lower-cased chunk with a blank on either side, so that they
   never cross a word border (what scikit-learn calls ``char_wb``, with the punctuation kept).
 
-Pairs of tokens across two chunks and whole-document *signals* (`SIGNALS`) complete the words.
-A third kind, *patterns*, is n-grams of tokens in which names (tokens that open with a capital) and
-numbers are masked: "^ X haalt X weg" says what a headline does whoever does it.
+Pairs of tokens across two chunks complete the words. A third kind, *patterns*, is n-grams of
+tokens in which names (tokens that open with a capital) and numbers are masked: "^ X haalt X weg"
+says what a headline does whoever does it, and "^ ' X" or "0-0 $" who speaks and what was played.
 
 Every feature is a 32-bit hash of its text. With 200,000 features about five share their hash with
 another one (n^2 / 2^33); such a pair is one feature, in training and in scoring alike.
 
-**Additive pieces.** A document vector is a sum over its pieces (chunks, pairs, signals), and its
+**Additive pieces.** A document vector is a sum over its pieces (chunks, pairs, patterns), and its
 norm is the root of the *sum of the pieces' squared norms*. That is the usual L2 norm as if no two
 pieces had a feature in common. It costs nothing in accuracy (measured: +0.001 macro-F1 against the
 exact norm on the football corpus), and buys the speed: a chunk is expanded once in the life of a
 scorer and is one row of numbers afterwards.
 """
 
-import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,17 +33,17 @@ import numpy.typing as npt
 from kopwijzer.errors import BadSettings
 
 __all__ = [
-    "SIGNALS",
     "Block",
     "Chunks",
     "Documents",
+    "classify",
+    "code_points",
     "expand",
     "gather",
     "gram_sizes",
+    "lower",
     "pair_hashes",
     "pattern_hashes",
-    "signal_hashes",
-    "signals",
     "spell",
     "spell_patterns",
 ]
@@ -53,14 +52,14 @@ Hashes = npt.NDArray[np.uint32]
 Mixed = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio (Steele et al. 2014, SplitMix64)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of SplitMix64's finaliser
-_BASE = np.uint64(0x100000001B3)  # the FNV prime: the base of the polynomial over characters
-_WORD, _PAIR, _GRAM, _SIGNAL = (np.uint64(kind << 40) for kind in (1, 2, 3, 4))
-_OPEN, _CLOSE, _NAME = np.uint64(11), np.uint64(13), np.uint64(17)  # no token mixes to so little
+STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio (Steele et al. 2014, SplitMix64)
+MIX = np.uint64(0xBF58476D1CE4E5B9)  # the multiplier of SplitMix64's finaliser
+BASE = np.uint64(0x100000001B3)  # the FNV prime: the base of the polynomial over characters
+WORD, PAIR, GRAM = (np.uint64(kind << 40) for kind in (1, 2, 3))
+OPEN, CLOSE, NAME = np.uint64(11), np.uint64(13), np.uint64(17)  # no token mixes to so little
 with np.errstate(over="ignore"):
     # A token longer than this is no word; its powers start again, which only costs collisions.
-    _POWERS = np.cumprod(np.full(256, _BASE, dtype=np.uint64))
+    POWERS = np.cumprod(np.full(256, BASE, dtype=np.uint64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,8 @@ class Block:
 
     `kind` is "words", "characters" or "patterns", `field` the text it reads: "both", "headline" or
     "teaser". `low` and `high` are the n-gram sizes, both included (words: 1 to 2, others: 1 to 8).
-    `weight` (> 0) scales the normalised block. `signals` names groups of `SIGNALS` (words only).
-    Training keeps the features that stand in at least `min_df` documents and in at most a share
-    of `max_df` (0-1) of them.
+    `weight` (> 0) scales the normalised block. Training keeps the features that stand in at least
+    `min_df` documents and in at most a share of `max_df` (0-1) of them.
     """
 
     name: str
@@ -82,7 +80,6 @@ class Block:
     weight: float = 1.0
     min_df: int = 2
     max_df: float = 1.0
-    signals: tuple[str, ...] = ()
 
     def reads(self, field: int) -> bool:
         """Whether the block reads field 0 (headline) or 1 (teaser)."""
@@ -142,25 +139,29 @@ _NOTHING = Chunks(
 
 def _finish(mixed: Mixed) -> Hashes:
     """The 32 best bits of a mixed hash."""
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * MIX
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-_OTHER, _DIGIT, _LETTER, _UNSEEN = 0, 1, 2, 255
-_classes = np.full(0x110000, _UNSEEN, dtype=np.uint8)
+OTHER, SPACE, DIGIT, LETTER, UNSEEN = 0, 1, 2, 3, 255  # of these, DIGIT and LETTER make tokens
+CLASSES = np.full(0x110000, UNSEEN, dtype=np.uint8)
 
 
-def _classify(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+def classify(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
     """The class of each code point; the table fills itself with the characters that occur."""
-    classes = _classes[codes]
-    unseen = classes == _UNSEEN
+    classes = CLASSES[codes]
+    unseen = classes == UNSEEN
     if unseen.any():
         for code in np.unique(codes[unseen]):
             sign = chr(code)
-            letter = sign.isalpha() or sign == "_" or unicodedata.category(sign)[0] == "M"
-            number = _DIGIT if sign.isalnum() else _OTHER
-            _classes[code] = _LETTER if letter else number
-        classes = _classes[codes]
+            if sign.isspace():
+                kind = SPACE
+            elif sign.isalpha() or sign == "_" or unicodedata.category(sign)[0] == "M":
+                kind = LETTER
+            else:
+                kind = DIGIT if sign.isalnum() else OTHER
+            CLASSES[code] = kind
+        classes = CLASSES[codes]
     return classes
 
 
@@ -181,26 +182,26 @@ def expand(chunks: Sequence[str], low: int = 2, high: int = 5) -> Chunks:
 def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     # One separator stands before, between and after the chunks: it is the blank of both.
     text = "\n" + "\n".join(chunks) + "\n"
-    written, codes = _codes(text), _codes(_lower(text))
+    written, codes = code_points(text), code_points(lower(text))
     borders = np.flatnonzero(codes == 10)
     place = np.arange(len(codes))
     chunk = np.cumsum(codes == 10) - 1
     mixed = _mixed(codes)
 
-    kind = _classify(codes)
-    digit = kind == _DIGIT
-    sign = np.isin(codes, _INNER_SIGNS)
+    kind = classify(codes)
+    digit = kind == DIGIT
+    sign = np.isin(codes, INNER_SIGNS)
     sign[1:-1] &= digit[:-2] & digit[2:]
-    inside = (kind != _OTHER) | sign
+    inside = (kind >= DIGIT) | sign
     starts = inside.copy()
     starts[1:] &= ~inside[:-1]
     starts |= ~inside
     starts[borders] = False
     start = np.flatnonzero(starts)
     offset = place - np.maximum.accumulate(np.where(starts, place, 0))
-    terms = mixed * _POWERS[offset & 255]
+    terms = mixed * POWERS[offset & 255]
     terms[borders] = 0
-    letters = kind == _LETTER
+    letters = kind == LETTER
     tokens = np.add.reduceat(terms, start) if len(start) else np.empty(0, np.uint64)
     named = np.add.reduceat(letters, start, dtype=np.int64) > 0
     plain = named & (written[start] == codes[start])
@@ -208,18 +209,18 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     # with a nought for each digit.
     numeric = digit[start]
     zero = _mixed(np.array([48], dtype=np.uint32))[0]
-    shapes = np.where(digit, zero, mixed) * _POWERS[offset & 255]
+    shapes = np.where(digit, zero, mixed) * POWERS[offset & 255]
     shapes[offset > 3] = 0
     shapes[borders] = 0
     masked = np.where(numeric, np.add.reduceat(shapes, start), tokens)
-    masked[named & ~plain & ~numeric] = _NAME
+    masked[named & ~plain & ~numeric] = NAME
     owner = chunk[start]
     count = np.bincount(owner, minlength=len(chunks))
     ends = np.cumsum(count)
     # Words: each token, and after it the pair that it opens, where there is one.
     paired = np.append(owner[1:] == owner[:-1], False)
     both = np.empty((len(tokens), 2), dtype=np.uint32)
-    both[:, 0] = _finish(tokens + _WORD)
+    both[:, 0] = _finish(tokens + WORD)
     both[:-1, 1] = _pair(tokens[:-1], tokens[1:])
     use = np.stack([np.ones(len(tokens), bool), paired], axis=1)
     no_pair = np.zeros(len(tokens), bool)
@@ -232,9 +233,9 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
     running = mixed.copy()
     for size in range(1, high + 1):
         if size > 1:
-            running[: 1 - size] += mixed[size - 1 :] * _POWERS[size - 2]
+            running[: 1 - size] += mixed[size - 1 :] * POWERS[size - 2]
         if size >= low:
-            grams[:, size - low] = _finish(running + _GRAM * np.uint64(size))
+            grams[:, size - low] = _finish(running + GRAM * np.uint64(size))
             fits[:, size - low] = room >= size
     fits[-1] = False
     if low == 1:
@@ -257,21 +258,22 @@ def _expand(chunks: Sequence[str], low: int, high: int) -> Chunks:
 
 def _mixed(codes: npt.NDArray[np.uint32]) -> Mixed:
     """Each code point spread over 64 bits."""
-    mixed: Mixed = (codes.astype(np.uint64) + np.uint64(1)) * _STEP
+    mixed: Mixed = (codes.astype(np.uint64) + np.uint64(1)) * STEP
     mixed ^= mixed >> np.uint64(32)
     return mixed
 
 
-def _lower(text: str) -> str:
+def lower(text: str) -> str:
     """Lower case, sign for sign: the one letter that would become two is its base letter."""
     return text.replace("\u0130", "i").lower()
 
 
-def _codes(text: str) -> npt.NDArray[np.uint32]:
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The code points of a text, lone surrogates included."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-_INNER_SIGNS = np.array([ord(sign) for sign in "-.,:"], dtype=np.uint32)
+INNER_SIGNS = np.array([ord(sign) for sign in "-.,:"], dtype=np.uint32)
 
 
 def gather(values: npt.NDArray[Any], start: Ints, count: Ints) -> npt.NDArray[Any]:
@@ -287,9 +289,9 @@ def _pointers(counts: npt.NDArray[np.integer]) -> Ints:
 
 
 def _pair(left: Mixed, right: Mixed) -> Hashes:
-    first: Mixed = left * _STEP
-    second: Mixed = (right ^ (right >> np.uint64(31))) * _BASE
-    return _finish(first + second + _PAIR)
+    first: Mixed = left * STEP
+    second: Mixed = (right ^ (right >> np.uint64(31))) * BASE
+    return _finish(first + second + PAIR)
 
 
 def pair_hashes(left: Mixed, right: Mixed) -> Hashes:
@@ -308,16 +310,16 @@ def pattern_hashes(masked: Mixed, owner: Ints, low: int, high: int) -> tuple[Has
         return np.empty(0, dtype=np.uint32), owner
     if owner[0] == owner[-1]:  # one document: nothing can cross a border
         tokens = np.empty(len(masked) + 2, dtype=np.uint64)
-        tokens[0], tokens[1:-1], tokens[-1] = _OPEN, masked, _CLOSE
+        tokens[0], tokens[1:-1], tokens[-1] = OPEN, masked, CLOSE
         hashes = _finish(np.concatenate([tokens[:0], *_running(tokens, low, high)]))
         return hashes, np.full(len(hashes), owner[0])
     first = np.append(True, owner[1:] != owner[:-1])
     rank = np.cumsum(first) - 1
     n_documents = int(rank[-1]) + 1
-    tokens = np.full(len(masked) + 2 * n_documents, _CLOSE, dtype=np.uint64)
+    tokens = np.full(len(masked) + 2 * n_documents, CLOSE, dtype=np.uint64)
     place = np.arange(len(masked)) + 2 * rank
     tokens[place + 1] = masked
-    tokens[place[first]] = _OPEN
+    tokens[place[first]] = OPEN
     whose = np.repeat(owner[first], np.bincount(rank, minlength=n_documents) + 2)
     parts, owners = [masked[:0]], [owner[:0]]
     for size, running in zip(range(low, high + 1), _running(tokens, low, high), strict=False):
@@ -332,7 +334,7 @@ def _running(tokens: Mixed, low: int, high: int) -> Iterator[Mixed]:
     running = tokens
     for size in range(1, min(high, len(tokens)) + 1):
         if size > 1:
-            running = running[: len(tokens) - size + 1] * _STEP + tokens[size - 1 :]
+            running = running[: len(tokens) - size + 1] * STEP + tokens[size - 1 :]
         if size >= low:
             yield running + np.uint64(size << 43)
 
@@ -346,7 +348,7 @@ def spell_patterns(text: str, low: int, high: int) -> list[str]:
     tokens = ["^"]
     for chunk in text.split():
         place = 0
-        for token in _TOKEN.findall(_lower(chunk)):
+        for token in _TOKEN.findall(lower(chunk)):
             written = chunk[place : place + len(token)]
             place += len(token)
             tokens.append(_TOKEN.mask(token, written))
@@ -360,15 +362,6 @@ def spell_patterns(text: str, low: int, high: int) -> list[str]:
     ]
 
 
-def signal_hashes(signals: Sequence[str]) -> Hashes:
-    """The features (n,) of document-wide signals; a signal holds no line break."""
-    codes = _codes("\n".join(["", *signals]))
-    starts = np.flatnonzero(codes == 10)
-    place = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
-    terms = (codes.astype(np.uint64) + np.uint64(1)) * _STEP * _POWERS[place & 255]
-    return _finish(np.add.reduceat(terms, starts) + _SIGNAL)
-
-
 def spell(chunk: str, low: int = 2, high: int = 5) -> tuple[list[str], list[str]]:
     """The texts of a chunk's word and character features, in the order `expand` gives them.
 
@@ -377,7 +370,7 @@ def spell(chunk: str, low: int = 2, high: int = 5) -> tuple[list[str], list[str]
     >>> spell("2-1!", 4, 5)
     (['2-1', '2-1 !', '!'], [' 2-1', ' 2-1!', '2-1!', '2-1! ', '-1! '])
     """
-    lowered = _lower(chunk)
+    lowered = lower(chunk)
     tokens = _TOKEN.findall(lowered)
     words: list[str] = []
     for here, after in zip(tokens, [*tokens[1:], None], strict=True):
@@ -398,14 +391,14 @@ class _Token:
     """The tokens of a lower-cased chunk in plain Python, by the same classes as `expand`."""
 
     def findall(self, text: str) -> list[str]:
-        kinds = [int(_classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in text]
+        kinds = [int(classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in text]
         tokens: list[str] = []
         open_ = False
         for i, sign in enumerate(text):
             inner = (
-                sign in "-.,:" and 0 < i < len(text) - 1 and kinds[i - 1] == kinds[i + 1] == _DIGIT
+                sign in "-.,:" and 0 < i < len(text) - 1 and kinds[i - 1] == kinds[i + 1] == DIGIT
             )
-            inside = kinds[i] != _OTHER or inner
+            inside = kinds[i] >= DIGIT or inner
             if inside and open_:
                 tokens[-1] += sign
             else:
@@ -415,11 +408,11 @@ class _Token:
 
     def mask(self, token: str, written: str) -> str:
         """A token as patterns see it, from its lower-cased and its written form."""
-        kinds = [int(_classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in token]
-        if kinds[0] == _DIGIT:
+        kinds = [int(classify(np.array([ord(sign)], dtype=np.uint32))[0]) for sign in token]
+        if kinds[0] == DIGIT:
             signs = zip(token, kinds, strict=True)
-            return "".join("0" if kind == _DIGIT else sign for sign, kind in signs)[:4]
-        if _LETTER in kinds and written[:1] != token[:1]:
+            return "".join("0" if kind == DIGIT else sign for sign, kind in signs)[:4]
+        if LETTER in kinds and written[:1] != token[:1]:
             return "X"
         return token
 
@@ -459,81 +452,3 @@ class _Numbers(dict[str, int]):
     def __missing__(self, chunk: str) -> int:
         number = self[chunk] = len(self)
         return number
-
-
-# Signals: what a whole document shows that no chunk shows by itself ---------------------------
-
-_SINGLE, _DOUBLE = "'‘’‚‛`´", '"“”„‟«»'
-_MARK = dict.fromkeys(_SINGLE, "s") | dict.fromkeys(_DOUBLE, "d")
-_NAME_COLON = re.compile(r"([^\s:|]+(?: [^\s:|]+){0,5}): ?(\S)")
-_SCORE = re.compile(r"\d ?[-–] ?\d{1,2}(?!\d)")
-# Plain searches: five of them cost a fifth of one pattern with five branches.
-_SPEECH = (*_DOUBLE, "‘", "’", ",,", " '")
-_MONEY = ("€", "iljoen", "iljard", "mln", " euro")
-
-
-def _edges(headline: str, teaser: str) -> list[str]:
-    """The outer chunks: a verb that opens a headline says more than the same verb inside it."""
-    found = []
-    if parts := headline.split(None, 1):
-        found.append(f"first={parts[0].lower()}")
-        found.append(f"last={headline.rsplit(None, 1)[-1].lower()}")
-    if parts := teaser.split(None, 1):
-        found.append(f"teaser={parts[0].lower()}")
-    return found
-
-
-def _quotes(headline: str, teaser: str) -> list[str]:
-    """Who speaks: the kind of mark, whether it wraps the headline or opens after a colon."""
-    found = []
-    text = headline.strip()
-    opens, closes = _MARK.get(text[:1], ""), _MARK.get(text[-1:], "")
-    if opens:
-        found.append(f"wraps={opens}" if opens == closes and len(text) > 1 else f"opens={opens}")
-    elif ":" in text and (named := _NAME_COLON.match(text)):
-        # How many words stand before the colon: a name has one or two, a topic has more.
-        found.append(f"colon={_MARK.get(named[2], 'bare')}:{min(named[1].count(' '), 2)}")
-    elif closes:
-        found.append(f"ends={closes}")
-    else:
-        found.append("silent")
-    if teaser and _holds(teaser, _SPEECH):
-        found.append(f"{found[0]}+teaser")
-    return found
-
-
-def _holds(text: str, signs: Iterable[str]) -> bool:
-    for sign in signs:  # noqa: SIM110 (a generator for `any` costs more than the search)
-        if sign in text:
-            return True
-    return False
-
-
-def _football(headline: str, teaser: str) -> list[str]:
-    """Scores and sums and where they stand, and an empty teaser."""
-    found = []
-    if _SCORE.search(headline):
-        found.append("headline=score")
-    if _holds(headline, _MONEY):
-        found.append("headline=money")
-    if not teaser:
-        found.append("no-teaser")
-        return found
-    if _SCORE.search(teaser):
-        found.append("teaser=score")
-    if _holds(teaser, _MONEY):
-        found.append("teaser=money")
-    return found
-
-
-#: Named groups of signals: (headline, teaser) -> signals. A recipe names the groups it wants.
-SIGNALS: dict[str, Callable[[str, str], list[str]]] = {
-    "edges": _edges,
-    "quotes": _quotes,
-    "football": _football,
-}
-
-
-def signals(names: Iterable[str], headline: str, teaser: str) -> list[str]:
-    """The signals of one document, "group:signal", by the groups that `names` asks for."""
-    return [f"{name}:{said}" for name in names for said in SIGNALS[name](headline, teaser)]

@@ -79,7 +79,7 @@ def train(
     """
     settings = settings or Settings.read()
     say = progress or _silent
-    if settings.learning.solver == "sgd":
+    if settings.learning.chunk_rows is not None:
         return _train_in_chunks(source, settings, models, name, say)
     engine = engine or Engine()
     rows = read_labelled(source, settings)
@@ -169,8 +169,8 @@ def _train_in_chunks(
     """
     if settings.abstention.precision is not None:
         raise BadSettings(
-            "abstention.precision: learning.solver 'sgd' makes no cross-validation to promise "
-            "from; use 'saga', or set abstention.min_confidence"
+            "abstention.precision: learning.chunk_rows leaves no cross-validation to promise "
+            "from; take either out, or set abstention.min_confidence"
         )
     with Spool.of(source, settings, say) as spool:
         say("fit", 0, 1)

@@ -39,8 +39,9 @@ from kopwijzer.errors import (
     NoRoom,
     NoSuchVersion,
 )
-from kopwijzer.scorer import Abstention, Scorer, Weights
-from kopwijzer.text import SIGNALS, Block
+from kopwijzer.scorer import Abstention, Scorer
+from kopwijzer.text import Block
+from kopwijzer.weights import Weights
 
 __all__ = [
     "FORMAT",
@@ -354,8 +355,6 @@ def _check_block(block: Mapping[str, Any]) -> None:
         and block["weight"] > 0
         and _is_count(block["min_df"])
         and _is_within(block["max_df"], 0, 1)
-        and isinstance(block["signals"], list)
-        and all(signal in SIGNALS for signal in block["signals"])
     )
     if not sane:
         raise ValueError("blocks")
@@ -425,7 +424,7 @@ def _scorer(manifest: Mapping[str, Any], data: mmap.mmap | bytes) -> Scorer:
             n_documents=int(arrays["n_documents"]),
         ),
         labels=manifest["labels"],
-        blocks=[Block(**{**b, "signals": tuple(b["signals"])}) for b in manifest["blocks"]],
+        blocks=[Block(**block) for block in manifest["blocks"]],
         abstention=Abstention(rule["label"], rule["thresholds"], rule["min_known_share"]),
     )
 
@@ -647,7 +646,6 @@ def _manifest(name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]) 
                 "weight": b.weight,
                 "min_df": b.min_df,
                 "max_df": b.max_df,
-                "signals": list(b.signals),
             }
             for b in scorer.blocks
         ],
