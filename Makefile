@@ -38,14 +38,6 @@ datasheet: .venv/ready
 test-oldest: .venv/bin/python
 	$(BIN)/python tests/oldest.py
 
-# The licences of what is installed, read from the packages' metadata.
-licences: .venv/test
-	$(BIN)/python tests/licences.py
-
-# Faults in what is pinned: "Error 1" where one is found, "Error 3" where a service is not reached.
-audit: .venv/check .venv-audit/ready
-	$(BIN)/python tests/audit.py
-
 # Dask, Ray, Spark (needs Java) and an S3 server on this machine, in an environment of their own.
 test-engines: .venv-engines/ready
 	.venv-engines/bin/python -m pytest tests/test_engines.py tests/test_tools.py tests/test_bulk.py
@@ -56,6 +48,14 @@ test-engines: .venv-engines/ready
 	.venv-engines/bin/python -m pip install --quiet --constraint constraints-engines.txt \
 		--group test --group engines --editable ".[dask,ray,s3,sign]"
 	touch $@
+
+# The licences of what is installed, read from the packages' metadata.
+licences: .venv/test
+	$(BIN)/python tests/licences.py
+
+# Faults in what is pinned: "Error 1" where one is found, "Error 3" where a service is not reached.
+audit: .venv/check .venv-audit/ready
+	$(BIN)/python tests/audit.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -85,4 +85,4 @@ test-engines: .venv-engines/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-audit .venv-engines build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-engines .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
