@@ -14,9 +14,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from oldest import EXTRAS
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "licences.md"
-#: Ray is left out, as in the other lists: it is no part of the environment of tests.
-EXTRAS = ("dask", "fast", "remote", "sign")
 #: Licences whose texts were read, since the metadata hold a text, a family or nothing.
 READ = {
     **dict.fromkeys(

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "tests" / "oldest.txt"
 PLACE = ROOT / ".venv-oldest"
 PYTHON = "3.11"  # the oldest of requires-python
-#: Ray is not tried: an engine like the others to us, and larger than all the rest together.
-EXTRAS = ("dask", "remote", "sign")
+#: The extras of the everyday environment; Ray alone is larger than all the rest together.
+EXTRAS = ("dask", "fast", "remote", "sign")
 #: Long, and about bytes, processes and our own files: other libraries make no difference to them.
 LEFT_OUT = ("corpus", "crash", "fuzz", "hostile", "page", "supply")
 HEADER = """\
