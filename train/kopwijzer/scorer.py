@@ -208,7 +208,7 @@ class Scorer:
     # Deciding --------------------------------------------------------------------------------
 
     def compile(self) -> bool:
-        """Score in compiled code from now on, several times as fast and bit for bit the same.
+        """Score in compiled code from now on, about twice as fast and bit for bit the same.
 
         Takes some seconds the first time on a machine and half a second in later processes. A
         scorer does it by itself after 20,000 documents. False where numba (``kopwijzer[fast]``)
