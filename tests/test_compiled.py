@@ -150,6 +150,15 @@ def test_a_scorer_compiles_itself_when_it_has_much_to_do(monkeypatch: pytest.Mon
     assert scorer.predict_proba(ROWS).tobytes() == expected
 
 
+def test_a_scorer_that_expects_much_compiles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer_room, "_COMPILES_AFTER", 300)
+    scorer = fresh()
+    scorer.expect(299)
+    assert isinstance(scorer._sums, Sums)
+    scorer.expect(300)
+    assert isinstance(scorer._sums, CompiledSums)
+
+
 def test_without_numba_all_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer_room, "_COMPILES_AFTER", 10)
     monkeypatch.setitem(sys.modules, "kopwijzer.compiled", None)

@@ -235,6 +235,7 @@ def _score_file(
     empty = pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
     schema = score_batch(empty, scorer, columns).schema
     schema = schema.with_metadata({**(schema.metadata or {}), b"kopwijzer": stamp})
+    scorer.expect(file.metadata.num_rows)
     n_rows = n_errors = 0
     waiting: list[Any] = []
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:

@@ -223,6 +223,11 @@ class Scorer:
             self._sums = CompiledSums(self.weights, self._table, self.blocks)
         return True
 
+    def expect(self, n_documents: int) -> None:
+        """Say that so many documents come next: for many it compiles now, not on the way."""
+        if n_documents >= self._until_compiled > 0:
+            self.compile()
+
     def _decide(self, headlines: Sequence[str], teasers: Sequence[str]) -> tuple[Floats, Floats]:
         """Decision values (n, n_labels) and the words (n, 4) that `Sums.of` counts."""
         if self._until_compiled > 0:
