@@ -25,6 +25,7 @@ from kopwijzer import figures, learning, training
 from kopwijzer.engines import Engine
 from kopwijzer.headlines import Headline
 from kopwijzer.settings import Settings
+from kopwijzer.splits import story_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real" / "dev.jsonl"
@@ -61,7 +62,7 @@ def main() -> None:
     wanted = parser.parse_args().only
     rows = training.read_labelled(None, Settings.read())
     truth = [str(row.label) for row in rows]
-    groups = training.story_groups(rows, Settings.read())
+    groups = story_groups(rows, Settings.read())
     real = _real()
     lines = []
     for name, changes in VARIANTS.items():

@@ -27,6 +27,7 @@ from kopwijzer.headlines import Headline
 from kopwijzer.learning import cross_predict
 from kopwijzer.scorer import Scorer
 from kopwijzer.search import search
+from kopwijzer.splits import splits
 from test_bulk import archive, table
 from test_search import PLAN, RECIPE
 
@@ -211,7 +212,7 @@ def test_a_cluster_gives_results_in_order_and_errors_as_they_are(cluster: Cluste
 def test_cross_validation_is_the_same_everywhere(cluster: Cluster) -> None:
     rows = [Headline(row["headline"], row["teaser"], row["label"]) for row in ROWS]
     truth = [row["label"] for row in ROWS]
-    parts = training.splits("random", rows, truth, list(range(len(rows))), RECIPE)
+    parts = splits("random", rows, truth, list(range(len(rows))), RECIPE)
     arguments = training.learning_arguments(RECIPE)
 
     def folds(engine: Engine) -> list[Any]:

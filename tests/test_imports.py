@@ -40,6 +40,8 @@ ORDER = [
     "serving",
     "records",
     "bulk",
+    "splits",
+    "report",
     "training",
     "promotion",
     "search",

@@ -14,6 +14,7 @@ from invented import LABELS, ONE, quick, rows
 from kopwijzer import cli, promotion, training, versions
 from kopwijzer.errors import BadRows, NotBetter
 from kopwijzer.headlines import Headline
+from kopwijzer.report import kept_outcome
 from kopwijzer.scorer import Scorer
 
 ROWS = rows(240)
@@ -66,7 +67,7 @@ def test_without_rows_the_common_training_rows_are_compared_out_of_fold(trained:
     assert verdict.comparison.n_rows == 80
     common = {row["headline"] for row in ROWS[80:160]}
     assert {flip.headline for flip in verdict.comparison.flips} <= common
-    kept = [training.kept_outcome(version) for version in (a, b)]
+    kept = [kept_outcome(version) for version in (a, b)]
     said = [dict(zip(one.headlines, one.predicted, strict=True)) for one in kept if one is not None]
     truth = {row["headline"]: row["label"] for row in ROWS[80:160]}
     right = [sum(own[text] == label for text, label in truth.items()) / 80 for own in said]

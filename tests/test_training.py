@@ -22,7 +22,9 @@ from kopwijzer.errors import BadRows, BadSettings, BadSource
 from kopwijzer.figures import NEVER
 from kopwijzer.headlines import Headline
 from kopwijzer.learning import fit_temperature
+from kopwijzer.report import evaluation_page, kept_outcome, pack_outcome, summary, table
 from kopwijzer.settings import Settings
+from kopwijzer.splits import splits, story_groups
 from kopwijzer.versions import Version
 
 ROWS = rows(240)
@@ -95,7 +97,7 @@ def test_the_figures_of_every_split_are_written(version: Version, report: dict[s
         macro = found[kind]["macro_f1"]
         assert 0.3 < macro["low"] <= macro["value"] <= macro["high"] <= 1
     assert report["search"] == {"tried": 3}
-    text = "\n".join(training.summary(version))
+    text = "\n".join(summary(version))
     assert all(kind in text for kind in KINDS)
     assert f"macro-F1 {honest['macro_f1']['value']:.3f} (" in text
 
@@ -107,14 +109,14 @@ def test_the_learning_curve_grows(report: dict[str, Any]) -> None:
 
 
 def test_what_was_said_out_of_fold_is_kept(version: Version, report: dict[str, Any]) -> None:
-    kept = training.kept_outcome(version)
+    kept = kept_outcome(version)
     assert kept is not None
     assert list(kept.truth) == [row["label"] for row in ROWS]
     assert list(kept.headlines) == [row["headline"] for row in ROWS]
     assert np.allclose(kept.proba.sum(axis=1), 1, atol=1e-4)
     right = np.mean([a == b for a, b in zip(kept.truth, kept.predicted, strict=True)])
     assert right == pytest.approx(report["figures"][report["honest"]]["accuracy"]["value"])
-    assert training.pack_outcome(kept) == version.read("outcomes.jsonl.gz")
+    assert pack_outcome(kept) == version.read("outcomes.jsonl.gz")
 
 
 def test_progress_is_told_from_nothing_to_all(
@@ -182,7 +184,7 @@ _stories = st.builds(
 def test_no_story_straddles_a_split(items: list[Headline]) -> None:
     assume(len({item.label for item in items}) > 1)  # others are refused before
     recipe = quick()
-    story = training.story_groups(items, recipe)
+    story = story_groups(items, recipe)
     for i, j, _ in near_duplicate_pairs(items, recipe.evaluation.near_duplicates):
         assert story[i] == story[j]
     for i, first in enumerate(items):
@@ -192,7 +194,7 @@ def test_no_story_straddles_a_split(items: list[Headline]) -> None:
     truth = [str(item.label) for item in items]
     for kind in KINDS:
         tested: list[int] = []
-        for train, test in training.splits(kind, items, truth, story, recipe):
+        for train, test in splits(kind, items, truth, story, recipe):
             assert not set(train) & set(test)
             assert len({truth[i] for i in train}) > 1
             assert len(test)
@@ -233,21 +235,21 @@ def _plain(
 def test_a_split_that_the_rows_do_not_allow_is_not_made(
     kind: str, items: tuple[list[Headline], list[str]]
 ) -> None:
-    assert training.splits(kind, *items, list(range(len(items[0]))), quick()) == []
+    assert splits(kind, *items, list(range(len(items[0]))), quick()) == []
 
 
 def test_all_rows_of_one_story_cannot_be_split() -> None:
     items, labels = _plain("abababab")
-    assert training.splits("random", items, labels, [0] * 8, quick())
+    assert splits("random", items, labels, [0] * 8, quick())
     for kind in KINDS[1:]:
-        assert training.splits(kind, items, labels, [0] * 8, quick()) == []
+        assert splits(kind, items, labels, [0] * 8, quick()) == []
 
 
 def test_more_folds_than_rows_of_a_label_are_fewer_folds() -> None:
     items, labels = _plain("aaaaabbb")
     recipe = quick("evaluation.folds=50")
     for kind in ("random", "grouped"):
-        assert len(training.splits(kind, items, labels, list(range(8)), recipe)) == 3
+        assert len(splits(kind, items, labels, list(range(8)), recipe)) == 3
 
 
 def test_the_newest_slice_drops_stories_that_began_before() -> None:
@@ -255,7 +257,7 @@ def test_the_newest_slice_drops_stories_that_began_before() -> None:
     items = [Headline(f"kop {date}", date=date) for date in dates]
     groups = [0, 1, 2, 3, 0, 5, 6, 7, 8, 9]  # the newest row of all is of the story of 3 January
     recipe = quick("evaluation.newest=0.3")
-    ((train, test),) = training.splits("newest", items, list("abababababab"[:10]), groups, recipe)
+    ((train, test),) = splits("newest", items, list("abababababab"[:10]), groups, recipe)
     assert [dates[i] for i in train] == [f"2024-01-{day:02}" for day in range(1, 8)]
     assert [dates[i] for i in test] == ["2024-01-08", "2024-01-09"]
 
@@ -264,9 +266,7 @@ def test_a_story_that_two_sources_bring_is_not_learned_from_before_it_is_tested(
     items, labels = _plain("abababab", sources="xy")
     items = [Headline(item.headline, source="xxyy"[i % 4]) for i, item in enumerate(items)]
     groups = [0, 1, 0, 3, 4, 5, 6, 7]
-    (_, test_x), (train_y, test_y) = training.splits(
-        "leave-one-source-out", items, labels, groups, quick()
-    )
+    (_, test_x), (train_y, test_y) = splits("leave-one-source-out", items, labels, groups, quick())
     assert (test_x.tolist(), test_y.tolist()) == ([0, 1, 4, 5], [2, 3, 6, 7])
     assert train_y.tolist() == [1, 4, 5]
 
@@ -284,7 +284,7 @@ def test_the_temperature_is_stored_and_folded_in(version: Version, report: dict[
 
 
 def test_the_figures_are_of_calibrated_scores(version: Version) -> None:
-    kept = training.kept_outcome(version)
+    kept = kept_outcome(version)
     assert kept is not None
     again = fit_temperature(np.log(kept.proba + 1e-9), kept.truth, kept.classes)
     assert again == pytest.approx(1, abs=0.02)  # nothing is left to settle
@@ -308,7 +308,7 @@ def test_the_promise_is_told_and_its_thresholds_are_used(
         "match_report": promise["kept"]["match_report"],
         "transfer_rumour": False,
     }
-    text = "\n".join(training.summary(version))
+    text = "\n".join(summary(version))
     assert "interview: 100.0% right above 0.000, at least " in text
     assert "transfer_rumour: 99.9% cannot be promised, " in text
     assert "; it is not given" in text
@@ -418,7 +418,7 @@ def test_rows_too_few_to_measure_make_a_version_that_says_so(tmp_path: Path) -> 
     saved = training.train(few, recipe, tmp_path, name="klein", engine=ONE)
     assert json.loads(saved.read("report.json"))["figures"] == {}
     assert saved.manifest["figures"] == {"split": "", "macro_f1": None, "accuracy": None}
-    assert training.kept_outcome(saved) is None
+    assert kept_outcome(saved) is None
     assert saved.scorer().score("Genk polst een spits").label == "transfer_rumour"
 
 
@@ -434,10 +434,10 @@ def test_a_version_is_measured_on_rows_of_its_labels(version: Version) -> None:
         version.scorer(), _labelled(rows(40, seed=5)), n_bootstrap=20
     )
     assert found.n_rows == len(outcome.truth) == 40
-    lines = training.table(found)
+    lines = table(found)
     assert lines[0] == "40 rows"
     assert [line.split()[0] for line in lines if line.split()[0] in LABELS] == sorted(LABELS)
-    page = training.evaluation_page(version, "nieuw.csv", outcome, found)
+    page = evaluation_page(version, "nieuw.csv", outcome, found)
     assert page.startswith("<!doctype html>")
     assert "nieuw.csv" in page
 

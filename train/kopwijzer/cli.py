@@ -141,7 +141,8 @@ ModelsOption = Annotated[
     typer.Option("--models", help="Folder of models [$KOPWIJZER_MODELS, else ./models]."),
 ]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="Settings file [the shipped recipe].")
+    str | None,
+    typer.Option("--config", help="Settings file [the shipped recipe]."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -209,7 +210,7 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Learn from labelled rows, measure honestly, and save a version."""
-    from kopwijzer import training, versions
+    from kopwijzer import report, training, versions
 
     settings = _settings(config, set_, headline, teaser, label, precision)
     engine = _engine(backend, workers, scheduler)
@@ -218,7 +219,7 @@ def train(
         saved = training.train(
             source, settings, models, name=name, engine=engine, progress=progress
         )
-    for line in training.summary(saved):
+    for line in report.summary(saved):
         typer.echo(line, err=True)
     typer.echo(saved.ref)
 
@@ -322,19 +323,19 @@ def evaluate(
     input_format: FormatOption = None,
 ) -> None:
     """Measure a version on labelled rows that it has not seen."""
-    from kopwijzer import training, versions
+    from kopwijzer import report, training, versions
 
     version = versions.find(model, models)
     rows = _labelled_rows(source, headline, teaser, label, input_format)
     outcome, found = training.evaluate(version.scorer(), rows)
     if html is not None:
-        _write_page(html, training.evaluation_page(version, source, outcome, found))
+        _write_page(html, report.evaluation_page(version, source, outcome, found))
     if json_:
         import json
 
         typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
     else:
-        for line in training.table(found):
+        for line in report.table(found):
             typer.echo(line)
 
 
@@ -382,7 +383,8 @@ def search(
         str | None, typer.Option("--config", help="Plan of the search [the shipped search.toml].")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Settings file to start from [the shipped one].")
+        str | None,
+        typer.Option("--recipe", help="Settings file to start from [the shipped one]."),
     ] = None,
     set_: SetOption = None,
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "football-nl",
@@ -397,8 +399,8 @@ def search(
     quiet: QuietOption = False,
 ) -> None:
     """Find the best settings in a space, train with them, and save a version."""
+    from kopwijzer import report, training, versions
     from kopwijzer import search as searching
-    from kopwijzer import training, versions
     from kopwijzer.settings import shipped
 
     plan = searching.Plan.read(config or shipped("configs") / "search.toml")
@@ -424,7 +426,7 @@ def search(
             progress=progress,
             history=found.history(),
         )
-    for line in training.summary(saved):
+    for line in report.summary(saved):
         typer.echo(line, err=True)
     typer.echo(saved.ref)
 

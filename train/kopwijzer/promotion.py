@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kopwijzer import training, versions
+from kopwijzer import report, training, versions
 from kopwijzer.errors import BadRows, NotBetter
 from kopwijzer.figures import MIN_ROWS, Comparison, Estimate, Outcome
 from kopwijzer.figures import compare as compare_outcomes
@@ -101,7 +101,7 @@ def _on(version: Version, rows: Sequence[Headline]) -> Outcome:
 
 def _common(a: Version, b: Version) -> list[Outcome]:
     """The out-of-fold outcomes of both, on the rows that both have with the same label."""
-    kept = [training.kept_outcome(version) for version in (a, b)]
+    kept = [report.kept_outcome(version) for version in (a, b)]
     if kept[0] is None or kept[1] is None:
         raise BadRows(
             f"{a.ref} and {b.ref}",

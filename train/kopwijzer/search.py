@@ -33,6 +33,7 @@ from kopwijzer.engines import Engine
 from kopwijzer.errors import BadSettings, NoRoom
 from kopwijzer.headlines import Headline
 from kopwijzer.settings import Settings
+from kopwijzer.splits import story_groups
 
 __all__ = ["Found", "Plan", "Trial", "search"]
 
@@ -185,7 +186,7 @@ def search(
     candidates = [(changes, _changed(base, changes)) for changes in plan.draw()]
     rows = training.read_labelled(source, base)
     truth = [str(row.label) for row in rows]
-    groups = training.story_groups(rows, base)
+    groups = story_groups(rows, base)
     kept = _State(state, _identity(plan, base, rows))
     say = progress or (lambda what, done, of: None)
     run = engine or Engine()

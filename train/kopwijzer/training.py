@@ -4,14 +4,13 @@
 """
 
 import contextlib
-import gzip
 import hashlib
 import json
 import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from importlib.metadata import version as installed
 from os import PathLike
 from pathlib import Path
@@ -20,30 +19,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kopwijzer import card, check, figures, learning, page, versions
+from kopwijzer import check, figures, learning, report, versions
 from kopwijzer.duplicates import near_duplicate_groups
 from kopwijzer.engines import Engine
 from kopwijzer.errors import BadRows, BadSettings
-from kopwijzer.figures import Figures, Outcome, Promise
+from kopwijzer.figures import Figures, Outcome
 from kopwijzer.headlines import Headline, read
+from kopwijzer.report import Measured
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.settings import Settings, shipped
+from kopwijzer.splits import splits, story_groups
 from kopwijzer.spool import Spool, unlearnable
 
 __all__ = [
     "Progress",
     "check_rows",
     "evaluate",
-    "evaluation_page",
     "fingerprint",
     "fit",
-    "kept_outcome",
     "learning_arguments",
     "read_labelled",
-    "splits",
-    "story_groups",
-    "summary",
-    "table",
     "train",
 ]
 
@@ -98,10 +93,9 @@ def train(
     scorer = learning.to_scorer(pipeline, rule)
     say("fit", 1, 1)
     curve = _learning_curve(rows, truth, groups, settings, engine, say)
+    measured = replace(measured, curve=curve)
     facts = _facts(rows, truth, settings, measured, source)
-    return _save(
-        name, pipeline, scorer, rows, measured, facts, models, say, curve=curve, history=history
-    )
+    return _save(name, pipeline, scorer, rows, measured, facts, models, say, history)
 
 
 def _save(
@@ -109,41 +103,13 @@ def _save(
     pipeline: Any,
     scorer: Scorer,
     rows: Sequence[Headline],
-    measured: "_Measured",
+    measured: Measured,
     facts: Mapping[str, Any],
     models: str | PathLike[str] | None,
     say: Progress,
-    *,
-    curve: list[tuple[int, Figures]],
-    history: Mapping[str, Any] | None,
+    history: Mapping[str, Any] | None = None,
 ) -> versions.Version:
     """Write the version with its report, card and probes."""
-    numbers = _report(measured, curve, history)
-
-    def files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
-        drawn = page.render(
-            facts=_told(manifest),
-            figures=measured.figures,
-            outcome=measured.outcomes.get(measured.honest),
-            honest=measured.honest,
-            thresholds=measured.promise.thresholds if measured.promise else None,
-            sentences=measured.promise.sentences if measured.promise else (),
-            strongest=strongest,
-            curve=curve,
-            language=str(manifest.get("language") or "en"),
-        )
-        texts = {
-            "config.toml": Settings.from_mapping(facts["settings"]).to_toml(),
-            "report.json": json.dumps(numbers, ensure_ascii=False, indent=1) + "\n",
-            "report.html": drawn,
-            "README.md": card.render(manifest, numbers),
-        }
-        done = {file: text.encode("utf-8", "surrogatepass") for file, text in texts.items()}
-        kept = measured.outcomes.get(measured.honest)
-        if kept is not None:
-            done["outcomes.jsonl.gz"] = pack_outcome(kept)
-        return done
-
     strongest = learning.strongest_words(pipeline, rows)
     say("save", 0, 1)
     saved = versions.save(
@@ -152,7 +118,9 @@ def _save(
         pipeline=pipeline,
         probes=_probes(rows),
         facts=facts,
-        files=files,
+        files=lambda manifest: report.files(
+            manifest, Settings.from_mapping(facts["settings"]), measured, strongest, history
+        ),
         models=models,
     )
     say("save", 1, 1)
@@ -192,10 +160,10 @@ def _train_in_chunks(
     shift = _prior_shift(counts, settings)
     learning.settle(pipeline, temperature=temperature, prior_shift=shift)
     scorer = learning.to_scorer(pipeline, rule)
-    measured = _Measured(temperature, None, {}, {})
+    measured = Measured(temperature)
     if second:
         outcome, found = evaluate(scorer, second, n_bootstrap=settings.evaluation.n_bootstrap)
-        measured = _Measured(temperature, None, {"held out": outcome}, {"held out": found})
+        measured = Measured(temperature, None, {"held out": outcome}, {"held out": found})
     facts = _facts(held, [str(row.label) for row in held], settings, measured, source)
     facts["data"] |= {
         "n_rows": n_rows,
@@ -203,7 +171,7 @@ def _train_in_chunks(
         "sources": {},
         "fingerprint": fingerprint_,
     }
-    return _save(name, pipeline, scorer, held, measured, facts, models, say, curve=[], history=None)
+    return _save(name, pipeline, scorer, held, measured, facts, models, say)
 
 
 def fit(rows: Iterable[Headline | Mapping[str, Any]], settings: Settings | None = None) -> Scorer:
@@ -255,89 +223,7 @@ def read_labelled(source: Any, settings: Settings) -> list[Headline]:
     return rows
 
 
-# Splitting -------------------------------------------------------------------------------------
-
-
-def splits(
-    kind: str,
-    rows: Sequence[Headline],
-    truth: Sequence[str],
-    groups: Sequence[int],
-    settings: Settings,
-) -> list[learning.Split]:
-    """The (train, test) row numbers of a way to split; empty where the rows do not allow it.
-
-    "random": folds that ignore groups (flattering, shown for contrast). "grouped": rows of one
-    story stay together. "leave-one-source-out": each source is the test part once. "newest": the
-    newest rows by date are the test part. Of these three none has a story on both sides.
-    """
-    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
-
-    folds, seed = settings.evaluation.folds, settings.learning.seed
-    y = np.asarray(truth)
-    rare = min(Counter(truth).values())
-    if kind == "random" and rare >= 2:
-        folder = StratifiedKFold(min(folds, rare), shuffle=True, random_state=seed)
-        return [(a, b) for a, b in folder.split(y, y)]
-    if kind == "grouped" and rare >= 2 and len(set(groups)) >= 2:
-        n = min(folds, rare, len(set(groups)))
-        folder = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
-        return [(a, b) for a, b in folder.split(y, y, groups) if len(set(y[a])) > 1 and len(b)]
-    if kind == "leave-one-source-out":
-        sources = np.array([row.source or "" for row in rows])
-        if 2 <= len(set(sources)) <= 100:
-            story = np.asarray(groups)
-            parts = LeaveOneGroupOut().split(y, y, sources)
-            # A story that several sources have is left out of the training part.
-            apart = [(a[~np.isin(story[a], story[b])], b) for a, b in parts]
-            return [(a, b) for a, b in apart if len(set(y[a])) > 1]
-    if kind == "newest" and all(row.date for row in rows):
-        order = np.argsort([row.date or "" for row in rows], kind="stable")
-        cut = int(len(rows) * (1 - settings.evaluation.newest))
-        # A story that began before the cut is no news after it.
-        old = {groups[i] for i in order[:cut]}
-        test = np.array([i for i in order[cut:] if groups[i] not in old], dtype=np.int64)
-        if len(test) and len(set(y[order[:cut]])) > 1:
-            return [(order[:cut], test)]
-    return []
-
-
-def story_groups(rows: Sequence[Headline], settings: Settings) -> list[int]:
-    """One number per story: near-duplicates, and rows that name the same group."""
-    near = near_duplicate_groups(rows, settings.evaluation.near_duplicates)
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for keys in (near, [row.group or None for row in rows]):
-        first: dict[Any, int] = {}
-        for i, key in enumerate(keys):
-            if key is not None:
-                parent[root(i)] = root(first.setdefault(key, i))
-    return [root(i) for i in range(len(rows))]
-
-
 # Measuring -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What cross-validation found: calibration, thresholds, and figures by way of splitting."""
-
-    temperature: float
-    promise: Promise | None
-    outcomes: dict[str, Outcome]
-    figures: dict[str, Figures]
-
-    @property
-    def honest(self) -> str:
-        """The way of splitting whose figures stand for the world: the hardest that was made."""
-        order = ("leave-one-source-out", "grouped", "random", "newest", "held out")
-        return next((kind for kind in order if kind in self.figures), "")
 
 
 def _cross_validate(
@@ -347,13 +233,13 @@ def _cross_validate(
     settings: Settings,
     engine: Engine,
     say: Progress,
-) -> _Measured:
+) -> Measured:
     kinds = ("random", "grouped", "leave-one-source-out", "newest")
     plan = {kind: splits(kind, rows, truth, groups, settings) for kind in kinds}
     plan = {kind: parts for kind, parts in plan.items() if parts}
     every = [part for parts in plan.values() for part in parts]
     if not every:
-        return _Measured(1.0, None, {}, {})
+        return Measured(1.0)
     classes = sorted(set(truth))
     folds = learning.cross_predict(
         rows, truth, every, run=engine.run("cross-validation", say), **learning_arguments(settings)
@@ -395,7 +281,7 @@ def _cross_validate(
         say("figures", number, len(outcomes))
         measured[kind] = figures.measure(seen, n_bootstrap=settings.evaluation.n_bootstrap)
     say("figures", len(outcomes), len(outcomes))
-    return _Measured(temperature, promise, outcomes, measured)
+    return Measured(temperature, promise, outcomes, measured)
 
 
 def evaluate(
@@ -547,150 +433,14 @@ def _learning_curve(
     return points
 
 
-def pack_outcome(outcome: Outcome) -> bytes:
-    """What was said out of fold, one JSON line per row, gzipped: the same bytes for the same."""
-    lines = [
-        json.dumps(
-            {
-                "headline": headline,
-                "teaser": teaser,
-                "truth": truth,
-                "predicted": predicted,
-                "group": group,
-                "source": source,
-                "proba": [round(float(p), 5) for p in proba],
-                "reason": reason,
-            }
-        )
-        for headline, teaser, truth, predicted, group, source, proba, reason in zip(
-            outcome.headlines,
-            outcome.teasers,
-            outcome.truth,
-            outcome.predicted,
-            outcome.groups or [""] * len(outcome.truth),
-            outcome.sources,
-            outcome.proba,
-            outcome.reasons,
-            strict=True,
-        )
-    ]
-    head = json.dumps({"classes": list(outcome.classes), "abstain_label": outcome.abstain_label})
-    return gzip.compress("\n".join([head, *lines, ""]).encode(), mtime=0)
-
-
-def kept_outcome(version: versions.Version) -> Outcome | None:
-    """What a version's out-of-fold models said of its training rows, if that was kept."""
-    if "outcomes.jsonl.gz" not in version.manifest["files"]:
-        return None
-    first, *rest = gzip.decompress(version.read("outcomes.jsonl.gz")).decode().splitlines()
-    head, rows = json.loads(first), [json.loads(line) for line in rest]
-    return Outcome(
-        truth=[row["truth"] for row in rows],
-        proba=np.array([row["proba"] for row in rows]),
-        classes=head["classes"],
-        predicted=[row["predicted"] for row in rows],
-        reasons=[row["reason"] for row in rows],
-        abstain_label=head["abstain_label"],
-        groups=[row["group"] for row in rows],
-        sources=[row["source"] for row in rows],
-        headlines=[row["headline"] for row in rows],
-        teasers=[row["teaser"] for row in rows],
-    )
-
-
-# What is written down --------------------------------------------------------------------------
-
-
-def summary(version: versions.Version) -> list[str]:
-    """A version's figures in a few lines for people."""
-    report = json.loads(version.read("report.json"))
-    lines = [f"{version.ref}  ({version.path})"]
-    for kind, found in report["figures"].items():
-        macro = found["macro_f1"]
-        among = found.get("among_labels") or {}
-        text = f"  {kind:22} macro-F1 {_interval(macro)}"
-        if among.get("value") is not None:
-            text += f"   among the labels {_interval(among)}"
-        lines.append(text)
-    lines += [f"  {sentence}" for sentence in (report.get("promise") or {}).get("sentences", [])]
-    lines.append(f"  report: {version.path / 'report.html'}")
-    return lines
-
-
-def table(found: Figures) -> list[str]:
-    """Figures of one evaluation in a few lines for people."""
-    rows = [
-        ("macro-F1", found.macro_f1),
-        ("among the labels", found.among_labels),
-        ("accuracy", found.accuracy),
-        ("coverage", found.coverage),
-        ("accuracy when answered", found.answered_accuracy),
-        ("AUROC in scope", found.scope_auroc),
-    ]
-    lines = [f"{found.n_rows:,} rows"]
-    lines += [f"  {name:24} {_interval(asdict(value))}" for name, value in rows]
-    plain = [
-        ("calibration error", found.calibration_error),
-        ("log loss", found.log_loss),
-        ("Brier score (0-2)", found.brier),
-    ]
-    lines += [f"  {name:24} {value:.3f}" for name, value in plain if value is not None]
-    width = max(map(len, found.labels))
-    lines.append(f"  {'label':{width}}  precision  recall  F1                   rows")
-    for label, own in found.labels.items():
-        precision = "-" if own.precision is None else f"{own.precision:.3f}"
-        recall = "-" if own.recall is None else f"{own.recall:.3f}"
-        f1 = _interval(asdict(own.f1))
-        lines.append(f"  {label:{width}}  {precision:>9}  {recall:>6}  {f1:20} {own.support:,}")
-    return lines + [f"  {note}" for note in found.notes]
-
-
-def evaluation_page(
-    version: versions.Version, source: str, outcome: Outcome, found: Figures
-) -> str:
-    """The report page of one evaluation."""
-    facts = {**_told(version.manifest), "measured on": source}
-    rule = version.manifest["abstention"]
-    return page.render(
-        facts=facts,
-        figures={source: found},
-        outcome=outcome,
-        honest=source,
-        thresholds=rule["thresholds"],
-        language=str(version.manifest.get("language") or "en"),
-    )
-
-
-def _interval(value: Mapping[str, Any]) -> str:
-    if value["value"] is None:
-        return "-"
-    if value["low"] is None:
-        return f"{value['value']:.3f}"
-    return f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
-
-
-def _report(
-    measured: _Measured, curve: list[tuple[int, Figures]], history: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    report: dict[str, Any] = {
-        "honest": measured.honest,
-        "temperature": measured.temperature,
-        "figures": {kind: found.to_dict() for kind, found in measured.figures.items()},
-        "promise": measured.promise.to_dict() if measured.promise else None,
-        "learning_curve": [
-            {"n_rows": n, "macro_f1": found.to_dict()["macro_f1"]} for n, found in curve
-        ],
-    }
-    if history is not None:
-        report["search"] = dict(history)
-    return report
+# Facts --------------------------------------------------------------------------
 
 
 def _facts(
     rows: Sequence[Headline],
     truth: Sequence[str],
     settings: Settings,
-    measured: _Measured,
+    measured: Measured,
     source: Any,
 ) -> dict[str, Any]:
     """What the manifest says of a version beside the model itself."""
@@ -717,18 +467,6 @@ def _facts(
             **{package: installed(package) for package in ("numpy", "scipy", "scikit-learn")},
         },
         "git_commit": _git_commit(),
-    }
-
-
-def _told(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The facts that stand at the top of the report."""
-    return {
-        "version": f"{manifest['name']} v{manifest['version']}",
-        "created": str(manifest["created"]),
-        "rows": f"{manifest['data']['n_rows']:,} of {manifest['data']['source']}",
-        "labels": ", ".join(manifest["labels"]),
-        "features": f"{manifest['n_features']:,}",
-        "written by": f"kopwijzer {manifest['written_by']['kopwijzer']}",
     }
 
 
