@@ -26,7 +26,7 @@ def _word(chance: random.Random) -> str:
 
 
 def rows(n: int = 160, *, seed: int = 0, sources: int = 3, labels: Any = LABELS) -> list[Any]:
-    """`n` rows with a label, a beat and a date; every seventh is a riddle of another label."""
+    """`n` rows with a label, a source and a date; every seventh is a riddle of another label."""
     chance = random.Random(seed)  # noqa: S311  # invents rows, keeps no secret
     words = [_word(chance) for _ in range(40)]
     made = []
@@ -40,7 +40,7 @@ def rows(n: int = 160, *, seed: int = 0, sources: int = 3, labels: Any = LABELS)
                 "headline": " ".join(text[:5]).capitalize(),
                 "teaser": " ".join([chance.choice(_SIGNS[shown]), *text[5:]]).capitalize(),
                 "label": label,
-                "beat": f"beat_{number % sources}",
+                "source": f"beat_{number % sources}",
                 "date": f"2024-{1 + number // 28 % 12:02}-{1 + number % 28:02}",
             }
         )

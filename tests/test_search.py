@@ -164,7 +164,7 @@ def test_every_engine_finds_the_same(found: Found, engine: Engine) -> None:
 
 def test_the_other_metric_and_whole_sources() -> None:
     plan = PLAN.model_copy(update={"search": PLAN.search.model_copy(update={"metric": "log_loss"})})
-    rows = [{**row, "beat": f"beat {n % 6}"} for n, row in enumerate(ROWS)]
+    rows = [{**row, "source": f"beat {n % 6}"} for n, row in enumerate(ROWS)]
     scores = [trial.score for trial in run(plan, rows).trials]
     assert all(score < 0 for score in scores)
     assert np.isfinite(scores).all()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kopwijzer.errors import BadSettings
 from kopwijzer.scorer import Abstention
-from kopwijzer.settings import Settings, shipped
+from kopwijzer.settings import Settings, recipe_of, shipped
 from kopwijzer.text import Block
 
 
@@ -235,6 +235,66 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path, "a\0b"):
         with pytest.raises(BadSettings, match=r"cannot be read|is not a TOML file"):
             Settings.read(path)
+
+
+def test_a_recipe_of_a_few_lines_extends_another(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('extends = "default"\n[features.words]\nweight = 3.0\n', encoding="utf-8")
+    assert Settings.read(path) == Settings.read(changes=["features.words.weight=3.0"])
+    above = tmp_path / "more.toml"
+    above.write_text('extends = "own.toml"\n[learning]\nC = 2.0\n', encoding="utf-8")
+    changes = ["features.words.weight=3.0", "learning.C=2.0"]
+    assert Settings.read(above) == Settings.read(changes=changes)
+    assert Settings.read(str(above), ["learning.C=8.0"]) == Settings.read(path)
+
+
+def test_a_file_goes_before_a_shipped_recipe_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings.read("default") == Settings.read()
+    Path("default").write_text("[learning]\nC = 2.0\n", encoding="utf-8")
+    assert Settings.read("default").learning.C == 2.0
+    assert Settings.read() != Settings.read("default")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("extends = 1", r"one\.toml: extends = 1: put the name of one recipe, in quotes$"),
+        ('extends = "none.toml"', r"none\.toml: cannot be read \(No such file or directory\)$"),
+        ('extends = "two"', r"two: cannot be read \(.*\); name a TOML file, or 'default' or 'foo"),
+        ('extends = "one.toml"', r"extends = 'one\.toml': that recipe extends this one; cut the"),
+        ('extends = "ring.toml"', r"ring\.toml: extends = 'one\.toml': that recipe extends this"),
+        ('extends = "default"\nC = 1', r"one\.toml: unknown key 'C'"),
+        ('extends = "default"\nlearning = 1', r"one\.toml: learning = 1"),
+    ],
+)
+def test_what_a_recipe_cannot_extend(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(text, encoding="utf-8")
+    (tmp_path / "ring.toml").write_text('extends = "one.toml"', encoding="utf-8")
+    with pytest.raises(BadSettings, match=said):
+        Settings.read(path)
+
+
+def test_the_shipped_corpus_has_a_recipe_of_its_own(tmp_path: Path) -> None:
+    for source in (None, shipped("football-nl"), str(shipped("football-nl"))):
+        assert recipe_of(source) == shipped("configs") / "football-nl.toml"
+    others: list[Any] = [tmp_path, "rows.jsonl", "-", [], "a\0b", "football-nl"]
+    for other in others:
+        assert recipe_of(other) == shipped("configs") / "default.toml"
+    own, plain = Settings.read("football-nl"), Settings.read()
+    assert own.features == plain.features
+    assert own.data.source == "beat"
+    assert set(own.learning.prior) == {
+        "club_finance",
+        "interview",
+        "match_report",
+        "other",
+        "transfer_rumour",
+    }
+    assert sum(own.learning.prior.values()) == pytest.approx(1)
 
 
 def test_an_empty_file_is_the_plainest_recipe(tmp_path: Path) -> None:

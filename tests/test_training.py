@@ -340,6 +340,14 @@ def test_a_prior_moves_the_log_odds_by_what_it_says() -> None:
     assert np.allclose(moved - plain, shift)
 
 
+def test_a_prior_of_a_label_that_no_row_has_is_refused() -> None:
+    said = (
+        r"^learning\.prior\.quote: no row has that label; the labels are interview, match_report, "
+    )
+    with pytest.raises(BadSettings, match=said):
+        training.fit(ROWS[:80], quick("learning.prior={quote = 0.5}"))
+
+
 # What is refused -------------------------------------------------------------------------------
 
 _SAME = {"headline": "Genk wint", "teaser": "met 3-1"}

@@ -142,7 +142,7 @@ ModelsOption = Annotated[
 ]
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", help="Settings file [the shipped recipe]."),
+    typer.Option("--config", help="Settings file, or a shipped recipe by its name [default]."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -211,8 +211,9 @@ def train(
 ) -> None:
     """Learn from labelled rows, measure honestly, and save a version."""
     from kopwijzer import report, training, versions
+    from kopwijzer.settings import recipe_of
 
-    settings = _settings(config, set_, headline, teaser, label, precision)
+    settings = _settings(config or str(recipe_of(source)), set_, headline, teaser, label, precision)
     engine = _engine(backend, workers, scheduler)
     versions.aliases(models, name)  # refuses an impossible name before the work, not after it
     with _progress(quiet) as progress:
@@ -384,7 +385,7 @@ def search(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Settings file to start from [the shipped one]."),
+        typer.Option("--recipe", help="Recipe to start from: a file or a shipped name."),
     ] = None,
     set_: SetOption = None,
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "football-nl",
@@ -401,7 +402,7 @@ def search(
     """Find the best settings in a space, train with them, and save a version."""
     from kopwijzer import report, training, versions
     from kopwijzer import search as searching
-    from kopwijzer.settings import shipped
+    from kopwijzer.settings import recipe_of, shipped
 
     plan = searching.Plan.read(config or shipped("configs") / "search.toml")
     engine = _engine(backend, workers, scheduler)
@@ -411,7 +412,7 @@ def search(
         found = searching.search(
             source,
             plan,
-            _settings(recipe, set_),
+            _settings(recipe or str(recipe_of(source)), set_),
             state=place,
             engine=engine,
             progress=progress,

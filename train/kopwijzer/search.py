@@ -32,7 +32,7 @@ from kopwijzer import learning, training
 from kopwijzer.engines import Engine
 from kopwijzer.errors import BadSettings, NoRoom
 from kopwijzer.headlines import Headline
-from kopwijzer.settings import Settings
+from kopwijzer.settings import Settings, recipe_of
 from kopwijzer.splits import story_groups
 
 __all__ = ["Found", "Plan", "Trial", "search"]
@@ -182,7 +182,7 @@ def search(
         A candidate has a setting that is unknown or out of range, or `state` belongs to another
         search.
     """
-    base = settings or Settings.read()
+    base = settings or Settings.read(recipe_of(source))
     candidates = [(changes, _changed(base, changes)) for changes in plan.draw()]
     rows = training.read_labelled(source, base)
     truth = [str(row.label) for row in rows]

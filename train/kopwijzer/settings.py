@@ -7,6 +7,7 @@ import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,9 @@ from kopwijzer.headlines import Columns
 from kopwijzer.scorer import Abstention
 from kopwijzer.text import Block, gram_sizes
 
-__all__ = ["Settings", "shipped"]
+__all__ = ["Settings", "recipe_of", "shipped"]
+
+_CORPUS = "football-nl"  # what comes with the package: a folder of rows, and a recipe
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -143,8 +146,11 @@ class Settings(_Section):
 
     @classmethod
     def read(cls, path: str | Path | None = None, changes: Sequence[str] = ()) -> "Settings":
-        """The settings of a TOML file (the shipped recipe without one), with changes.
+        """The settings of a recipe, with changes.
 
+        `path` is a TOML file, or the name of a recipe that comes with the package: "default"
+        (without a path) or "football-nl". A file may begin with ``extends``, a recipe named in
+        the same two ways, a file beside it first: its tables then fill in and change that one.
         A change is "section.key=value" with a TOML value; text needs no quotes.
 
         Raises
@@ -153,16 +159,10 @@ class Settings(_Section):
             The file cannot be read, or a key or value is wrong; the message names the nearest
             known key.
         """
-        where = Path(path) if path is not None else shipped("configs") / "default.toml"
-        try:
-            tree = tomllib.loads(where.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadSettings(f"{where}: cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
-            raise BadSettings(f"{where}: is not a TOML file: {error}") from error
+        tree = _read(_shipped_recipe("default") if path is None else _recipe(path))
         for change in changes:
             _apply(tree, change)
-        return cls.from_mapping(tree, where=str(where) if path is not None else "settings")
+        return cls.from_mapping(tree, where="settings" if path is None else str(path))
 
     @classmethod
     def from_mapping(cls, tree: Mapping[str, Any], where: str = "settings") -> "Settings":
@@ -196,6 +196,55 @@ class Settings(_Section):
         for section, values in self.model_dump(mode="json").items():
             _write_table(lines, section, values)
         return "\n".join(lines).strip() + "\n"
+
+
+def recipe_of(source: Any) -> Path:
+    """The recipe that a source is trained by unless another is asked for: the shipped corpus
+    (no source, or its folder) has its own, everything else the default."""
+    folder = isinstance(source, str | PathLike) and Path(source).is_dir()
+    own = source is None or (folder and Path(source).samefile(shipped(_CORPUS)))
+    return _shipped_recipe(_CORPUS if own else "default")
+
+
+def _shipped_recipe(name: str) -> Path:
+    return shipped("configs") / f"{name}.toml"
+
+
+def _recipe(path: str | Path, beside: Path | None = None) -> Path:
+    """The file of a recipe: a path (from a folder), or the name of a shipped one."""
+    own = _shipped_recipe(str(path))
+    file = Path(path) if beside is None else beside / path
+    return own if own.is_file() and not file.is_file() else file
+
+
+def _read(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of a recipe over those of the one that it extends."""
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = "" if file.suffix else f"; name a TOML file, or 'default' or {_CORPUS!r}"
+        raise BadSettings(f"{file}: cannot be read ({error.strerror}){hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadSettings(f"{file}: is not a TOML file: {error}") from error
+    if "extends" not in tree:
+        return tree
+    base = tree.pop("extends")
+    if not isinstance(base, str):
+        raise BadSettings(f"{file}: extends = {base!r}: put the name of one recipe, in quotes")
+    above = (*above, file.resolve())
+    found = _recipe(base, file.parent)
+    if found.resolve() in above:
+        raise BadSettings(f"{file}: extends = {base!r}: that recipe extends this one; cut the ring")
+    return _over(_read(found, above), tree)
+
+
+def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables with those of another put over them, key by key."""
+    for key, value in above.items():
+        old = below.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        below[key] = _over(old, value) if both else value  # type: ignore[arg-type]  # both are
+    return below
 
 
 def _block(name: str, block: BlockSettings) -> Block:

@@ -27,7 +27,7 @@ from kopwijzer.figures import Figures, Outcome
 from kopwijzer.headlines import Headline, read
 from kopwijzer.report import Measured
 from kopwijzer.scorer import Abstention, Scorer
-from kopwijzer.settings import Settings, shipped
+from kopwijzer.settings import Settings, recipe_of, shipped
 from kopwijzer.splits import splits, story_groups
 from kopwijzer.spool import Spool, unlearnable
 
@@ -63,6 +63,7 @@ def train(
     """Learn from labelled rows, measure honestly, and save a new version.
 
     `source` is what `kopwijzer.headlines.read` takes; without one it is the shipped corpus.
+    Without settings it is trained by `kopwijzer.settings.recipe_of` it.
     `history` (how the settings were found) goes into the report as it is.
 
     Raises
@@ -72,7 +73,7 @@ def train(
     NoRoom
         The models folder cannot be written.
     """
-    settings = settings or Settings.read()
+    settings = settings or Settings.read(recipe_of(source))
     say = progress or _silent
     if settings.learning.chunk_rows is not None:
         return _train_in_chunks(source, settings, models, name, say)
@@ -536,12 +537,18 @@ def _fit_pipeline(rows: Sequence[Headline], truth: Sequence[str], settings: Sett
 
 def _prior_shift(truth: Sequence[str] | Mapping[str, int], settings: Settings) -> dict[str, float]:
     """How far the intercept of each label moves for the prior that the settings name, from the
-    labels of the training rows or their counts."""
+    labels of the training rows or their counts (Saerens, Latinne and Decaestecker 2002, Adjusting
+    the outputs of a classifier to new a priori probabilities)."""
     prior, counts = settings.learning.prior, Counter(truth)
+    unknown = sorted(prior.keys() - counts.keys())
+    if unknown:
+        raise BadSettings(
+            f"learning.prior.{unknown[0]}: no row has that label; the labels are "
+            + ", ".join(sorted(counts))
+        )
     return {
-        label: float(np.log(prior[label] / (count / counts.total())))
-        for label, count in counts.items()
-        if label in prior
+        label: float(np.log(share / (counts[label] / counts.total())))
+        for label, share in prior.items()
     }
 
 
