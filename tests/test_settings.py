@@ -285,7 +285,7 @@ def test_the_shipped_corpus_has_a_recipe_of_its_own(tmp_path: Path) -> None:
     for other in others:
         assert recipe_of(other) == shipped("configs") / "default.toml"
     own, plain = Settings.read("football-nl"), Settings.read()
-    assert own.features == plain.features
+    assert own.features.keys() == plain.features.keys()
     assert own.data.source == "beat"
     assert set(own.learning.prior) == {
         "club_finance",

@@ -28,7 +28,9 @@ def run(quick: bool) -> Report:
     with tempfile.TemporaryDirectory() as models:
         # Few folds and no learning curve: only the saved model matters here.
         changes = ["evaluation.folds=2", "evaluation.n_bootstrap=10"]
-        settings = Settings.read(changes=[*changes, "evaluation.learning_curve=false"])
+        settings = Settings.read(
+            "football-nl", changes=[*changes, "evaluation.learning_curve=false"]
+        )
         plain = [{"headline": r.headline, "teaser": r.teaser, "label": r.label} for r in rows]
         saved = train(plain, settings, models)
         _commands(report, models, quick)
@@ -97,7 +99,9 @@ def _loss(report: Report, corpus: data.Corpus, quick: bool) -> None:
         return float(f1_score([row.label for row in rows], said, average="macro"))
 
     labels = [str(row.label) for row in corpus.train]
-    pipeline = learning.fit_pipeline(corpus.train, labels, **learning_arguments(Settings.read()))
+    pipeline = learning.fit_pipeline(
+        corpus.train, labels, **learning_arguments(Settings.read("football-nl"))
+    )
     exact = macro_f1(corpus.test, pipeline)
     rounded = macro_f1(corpus.test, learning.settle(pipeline))
     report.raw["macro_f1"] = {"exact": exact, "rounded": rounded}
