@@ -34,6 +34,8 @@ ORDER = [
     "pictures",
     "page",
     "card",
+    "folders",
+    "manifest",
     "versions",
     "signing",
     "engines",

@@ -29,7 +29,7 @@ from conftest import (
     save_version,
     start,
 )
-from kopwijzer import serving, versions
+from kopwijzer import folders, serving, versions
 from kopwijzer.errors import BadSettings, BadVersion, KopwijzerError, NoRoom, NoSuchVersion
 from kopwijzer.learning import to_scorer
 from kopwijzer.scorer import Scorer
@@ -124,7 +124,7 @@ def test_what_scikit_learn_contradicts_is_not_saved(
 def test_what_could_not_be_loaded_is_not_saved(
     tmp_path: Path, scorer: Scorer, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "_MAX_CELLS", 3)
+    monkeypatch.setattr("kopwijzer.manifest._MAX_CELLS", 3)
     with pytest.raises(BadVersion, match="too many labels and blocks"):
         save_version(tmp_path, scorer, pipeline)
     assert list_versions(tmp_path) == []
@@ -493,7 +493,7 @@ def test_leftovers_of_the_dead_are_swept_and_of_the_living_kept(
     (folder / ".writing-123-abc").mkdir()
     (folder / ".writing-lone.lock").touch()
     (folder / ".moving-dead").touch()
-    with versions._workplace(folder) as alive:
+    with folders.workplace(folder) as alive:
         (alive / "x").touch()
         save_version(models, scorer, pipeline)
         assert (alive / "x").exists()

@@ -13,16 +13,11 @@ This is the only room that touches joblib, and it does so in `save` and `load_pi
 """
 
 import contextlib
-import errno
-import hashlib
 import json
 import mmap
 import os
 import re
-import secrets
-import shutil
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +26,27 @@ from typing import Any
 import numpy as np
 
 from kopwijzer.arrays import pack, unpack
-from kopwijzer.errors import (
-    BadRows,
-    BadSettings,
-    BadVersion,
-    KopwijzerError,
-    NoRoom,
-    NoSuchVersion,
+from kopwijzer.errors import BadRows, BadSettings, BadVersion, NoRoom, NoSuchVersion
+from kopwijzer.folders import (
+    locked,
+    map_file,
+    read_file,
+    replace_file,
+    sync,
+    translated,
+    workplace,
+    write_file,
+)
+from kopwijzer.manifest import (
+    FORMAT,
+    NAME,
+    UNUSABLE,
+    check_digest,
+    check_manifest,
+    digests,
+    make_manifest,
+    manifest_bytes,
+    parse_manifest,
 )
 from kopwijzer.scorer import Abstention, Scorer
 from kopwijzer.text import Block
@@ -61,25 +70,16 @@ __all__ = [
     "verify",
 ]
 
-#: The format of a version folder. It grows when an older kopwijzer could no longer read one.
-FORMAT = 1
 #: The file of a version that may stand there though the manifest does not name it.
 SIGNATURE = "manifest.json.sig"
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
 _ARRAYS = frozenset(["hashes", "block_ptr", "df", "coef", "scale", "intercept", "n_documents"])
 _MANIFEST_BYTES = 8 << 20
 _MODEL_BYTES = 4 << 30
 _PROBE_BYTES = 64 << 20
 _LOG_BYTES = 256 << 20
-_MAX_CELLS = 10_000  # labels times blocks: a batch of rows takes some 100 KB for each of them
 _LAST_NUMBER = 999_999_999
-_BLOCK = frozenset(Block.__dataclass_fields__)
-_KINDS, _FIELDS = ("words", "characters", "patterns"), ("both", "headline", "teaser")
-#: What comes of using JSON that holds other things than it should.
-_UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +108,18 @@ class Version:
 
     def signed_bytes(self) -> bytes:
         """What a signature of the version is over: the manifest, as it was found in its file."""
-        return _manifest_bytes(self.manifest)
+        return manifest_bytes(self.manifest)
 
     def signature(self) -> bytes | None:
         """What stands in the file beside the manifest, if there is one; it may be anything."""
         place = self.path / SIGNATURE
-        return _read_file(place, 4096) if os.path.lexists(place) else None
+        return read_file(place, 4096) if os.path.lexists(place) else None
 
     def add_signature(self, content: bytes) -> Path:
         """Put a signature beside the manifest, whole or not at all; gives its place."""
         place = self.path / SIGNATURE
-        with _translated(self.path.parent), _locked(self.path.parent):
-            _replace(self.path.parent, place, content)
+        with translated(self.path.parent), locked(self.path.parent):
+            replace_file(self.path.parent, place, content)
         return place
 
     def scorer(self) -> Scorer:
@@ -195,7 +195,7 @@ def aliases(models: str | os.PathLike[str] | None, name: str) -> dict[str, str]:
         found = sorted(path.name for path in (folder / "aliases").iterdir())
     except OSError:
         return {}
-    pairs = ((alias, _read_alias(folder, alias)) for alias in found if _NAME.fullmatch(alias))
+    pairs = ((alias, _read_alias(folder, alias)) for alias in found if NAME.fullmatch(alias))
     return {alias: number for alias, number in pairs if number}
 
 
@@ -213,7 +213,7 @@ def history(models: str | os.PathLike[str] | None, name: str) -> list[dict[str, 
     if not os.path.lexists(path):
         return []
     entries = []
-    for line in _read_file(path, _LOG_BYTES).split(b"\n"):
+    for line in read_file(path, _LOG_BYTES).split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if isinstance(entry, dict):
@@ -243,7 +243,7 @@ def verify(version: Version) -> list[str]:
     try:
         probes = [json.loads(line) for line in raw.splitlines()]
         gap = _probe_gap(scorer, probes)
-    except (*_UNUSABLE, BadRows) as error:
+    except (*UNUSABLE, BadRows) as error:
         raise BadVersion(f"{where}: holds no probes ({type(error).__name__})") from error
     if not gap <= 1e-6:
         raise BadVersion(f"{version.path}: a probe scores {gap:.2g} away from what was saved")
@@ -268,104 +268,14 @@ def load_pipeline(version: Version) -> Any:
 def _open(path: Path, name: str) -> Version:
     if path.is_symlink():
         raise BadVersion(f"{path}: is a link; a version is a folder of its own")
-    raw = _read_file(path / "manifest.json", _MANIFEST_BYTES)
     where = path / "manifest.json"
-    try:
-        manifest = json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadVersion(f"{where}: is damaged, it is not JSON") from error
-    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
-        raise BadVersion(f"{where}: is damaged, it names no format")
-    if manifest["format"] != FORMAT:
-        raise BadVersion(
-            f"{where}: is of format {manifest['format']}, this kopwijzer reads format {FORMAT}; "
-            "install the kopwijzer that wrote it, or train again"
-        )
-    try:
-        holds = raw == _manifest_bytes(manifest)
-    except (ValueError, RecursionError) as error:
-        raise BadVersion(f"{where}: is damaged ({error})") from error
-    if not holds:
-        raise BadVersion(f"{where}: is damaged or was edited, its digest does not hold")
-    _check_manifest(manifest, where)
+    manifest = parse_manifest(read_file(where, _MANIFEST_BYTES), where)
     if manifest["name"] != name or f"v{manifest['version']}" != path.name:
         raise BadVersion(
             f"{where}: belongs to {manifest['name']}@v{manifest['version']}; "
             "put the folder back where it came from"
         )
     return Version(path, manifest)
-
-
-def _check_manifest(manifest: Mapping[str, Any], where: Path) -> None:
-    """Raise `BadVersion` unless a scorer can be made of it safely."""
-    try:
-        _check_values(manifest)
-    except _UNUSABLE as error:
-        raise BadVersion(f"{where}: a manifest cannot hold this: {error}") from error
-
-
-def _check_values(manifest: Mapping[str, Any]) -> None:
-    labels, blocks = manifest["labels"], manifest["blocks"]
-    if not isinstance(manifest["settings"], dict):
-        raise ValueError("settings")
-    if not _is_count(manifest["version"], 1) or not _NAME.fullmatch(manifest["name"]):
-        raise ValueError("name or version")
-    if not re.fullmatch(r"[0-9T:.+Z-]{10,40}", manifest["created"]):
-        raise ValueError("created")
-    if not _is_count(manifest["n_features"]):
-        raise ValueError("n_features")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError("labels")
-    if len(labels) < 2 or len(set(labels)) < len(labels) or _CONTROL.search("".join(labels)):
-        raise ValueError("labels")
-    if not isinstance(blocks, list) or not 1 <= len(labels) * len(blocks) <= _MAX_CELLS:
-        raise ValueError("too many labels and blocks, or none")
-    for block in blocks:
-        _check_block(block)
-    rule = manifest["abstention"]
-    if set(rule) != {"label", "thresholds", "min_known_share"}:
-        raise ValueError("abstention")
-    if not isinstance(rule["label"], str) or _CONTROL.search(rule["label"]):
-        raise ValueError("the abstaining label")
-    if not set(rule["thresholds"]) <= set(labels):
-        raise ValueError("thresholds")
-    if not all(
-        _is_within(x, 0, 1.01) for x in (rule["min_known_share"], *rule["thresholds"].values())
-    ):
-        raise ValueError("thresholds")
-    for file, facts in manifest["files"].items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", file) or file == "manifest.json":
-            raise ValueError(f"the file name {file!r}")
-        if not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]) or not _is_count(facts["bytes"]):
-            raise ValueError(f"the digest of {file}")
-    for file in ("scorer.npz", "probes.jsonl"):
-        manifest["files"][file]
-
-
-def _check_block(block: Mapping[str, Any]) -> None:
-    sane = (
-        set(block) == _BLOCK
-        and isinstance(block["name"], str)
-        and block["kind"] in _KINDS
-        and block["field"] in _FIELDS
-        and _is_count(block["low"], 1)
-        and _is_count(block["high"], block["low"])
-        and block["high"] <= 8
-        and _is_within(block["weight"], 0, 1000)
-        and block["weight"] > 0
-        and _is_count(block["min_df"])
-        and _is_within(block["max_df"], 0, 1)
-    )
-    if not sane:
-        raise ValueError("blocks")
-
-
-def _is_count(value: Any, least: int = 0) -> bool:
-    return type(value) is int and value >= least
-
-
-def _is_within(value: Any, low: float, high: float) -> bool:
-    return type(value) in (int, float) and low <= value <= high
 
 
 def _facts(version: Version, file: str) -> Mapping[str, Any]:
@@ -377,24 +287,16 @@ def _facts(version: Version, file: str) -> Mapping[str, Any]:
 
 def _read_checked(version: Version, file: str, limit: int) -> bytes:
     facts, where = _facts(version, file), version.path / file
-    data = _read_file(where, limit)
-    _check_digest(where, data, facts)
+    data = read_file(where, limit)
+    check_digest(where, data, facts)
     return data
 
 
 def _map_checked(version: Version, file: str) -> mmap.mmap | bytes:
     facts, where = _facts(version, file), version.path / file
-    descriptor, size = _open_file(where, _MODEL_BYTES)
-    with os.fdopen(descriptor, "rb") as opened:
-        # Nothing cannot be mapped.
-        data = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-    _check_digest(where, data, facts)
+    data = map_file(where, _MODEL_BYTES)
+    check_digest(where, data, facts)
     return data
-
-
-def _check_digest(where: Path, data: mmap.mmap | bytes, facts: Mapping[str, Any]) -> None:
-    if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise BadVersion(f"{where}: is damaged or was replaced, its digest does not hold")
 
 
 def _scorer(manifest: Mapping[str, Any], data: mmap.mmap | bytes) -> Scorer:
@@ -429,33 +331,8 @@ def _scorer(manifest: Mapping[str, Any], data: mmap.mmap | bytes) -> Scorer:
     )
 
 
-def _open_file(path: Path, limit: int) -> tuple[int, int]:
-    """A descriptor of a regular file that is no link, and its size."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BadVersion(f"{path}: is a link; a version holds only files of its own") from error
-        raise BadVersion(f"{path}: cannot be read ({error.strerror})") from error
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
-        os.close(descriptor)
-        raise BadVersion(f"{path}: is no file of at most {limit:,} bytes")
-    return descriptor, facts.st_size
-
-
-def _read_file(path: Path, limit: int) -> bytes:
-    descriptor, size = _open_file(path, limit)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(size)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
 def _name(name: str, what: str = "model name") -> str:
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not NAME.fullmatch(name) or ".." in name:
         raise BadSettings(
             f"{name!r} is no {what}: use 1 to 64 lower-case letters, digits, '-', '_' and '.', "
             "with a letter or digit at both ends"
@@ -465,7 +342,7 @@ def _name(name: str, what: str = "model name") -> str:
 
 def _names(root: Path) -> list[str]:
     try:
-        return sorted(p.name for p in root.iterdir() if _NAME.fullmatch(p.name) and p.is_dir())
+        return sorted(p.name for p in root.iterdir() if NAME.fullmatch(p.name) and p.is_dir())
     except OSError:
         return []
 
@@ -483,7 +360,7 @@ def _read_alias(folder: Path, alias: str) -> str | None:
     if (folder / "aliases").is_symlink():
         return None
     try:
-        text = _read_file(folder / "aliases" / alias, 64).decode("ascii", "replace").strip()
+        text = read_file(folder / "aliases" / alias, 64).decode("ascii", "replace").strip()
     except BadVersion:
         return None
     return text if _NUMBER.fullmatch(text) else None
@@ -543,24 +420,24 @@ def save(
         The folder cannot be written.
     """
     folder = models_folder(models) / _name(name)
-    with _translated(folder):
+    with translated(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _workplace(folder) as work:
+        with workplace(folder) as work:
             records = _probe_records(scorer, pipeline, probes)
-            _write_file(work / "scorer.npz", pack_scorer(scorer))
-            _write_file(work / "probes.jsonl", "".join(map(_line, records)).encode())
+            write_file(work / "scorer.npz", pack_scorer(scorer))
+            write_file(work / "probes.jsonl", "".join(map(_line, records)).encode())
             _dump_pipeline(pipeline, work / "model.joblib")
             while True:
                 number = (_numbers(folder) or [0])[-1] + 1
                 if number > _LAST_NUMBER:
                     raise NoRoom(f"{folder}: v{_LAST_NUMBER} is the last number there is")
-                manifest = _manifest(name, number, scorer, facts)
+                manifest = make_manifest(name, number, scorer, facts)
                 for file, content in files(manifest).items():
-                    _write_file(work / file, content)
-                manifest["files"] = _digests(work)
-                _check_manifest(manifest, folder)
-                _write_file(work / "manifest.json", _manifest_bytes(manifest))
-                _sync(work)
+                    write_file(work / file, content)
+                manifest["files"] = digests(work)
+                check_manifest(manifest, folder)
+                write_file(work / "manifest.json", manifest_bytes(manifest))
+                sync(work)
                 if _publish(work, folder, number):
                     break
     return _open(folder / f"v{number}", name)
@@ -568,13 +445,13 @@ def save(
 
 def _publish(work: Path, folder: Path, number: int) -> bool:
     """Give a finished folder its place, or say that another writer took the number before."""
-    with _locked(folder):
+    with locked(folder):
         place = folder / f"v{number}"
         if os.path.lexists(place):
             return False
         _reconcile(folder)
         work.rename(place)
-        _sync(folder)
+        sync(folder)
         _log(folder, event="saved", version=place.name)
         if _read_alias(folder, "champion") is None:
             first = f"v{_numbers(folder)[0]}"
@@ -594,7 +471,7 @@ def set_alias(
         raise BadSettings(f"{alias!r} is computed and cannot be set; choose another alias")
     version = find(ref, models)
     folder = version.path.parent
-    with _translated(folder), _locked(folder):
+    with translated(folder), locked(folder):
         _point(folder, alias, f"v{version.number}", note=note)
     return version
 
@@ -610,7 +487,7 @@ def rollback(
         The log knows no earlier version of it.
     """
     folder = models_folder(models) / _name(name)
-    with _translated(folder), _locked(folder):
+    with translated(folder), locked(folder):
         _reconcile(folder)
         moves: list[str] = []
         for entry in history(models, name):
@@ -626,45 +503,6 @@ def rollback(
         version = _open(folder / moves[-2], name)
         _point(folder, alias, moves[-2], event="rollback")
     return version
-
-
-def _manifest(name: str, number: int, scorer: Scorer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    rule = scorer.abstention
-    return {
-        "format": FORMAT,
-        "name": name,
-        "version": number,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "labels": [str(label) for label in scorer.classes_],
-        "blocks": [
-            {
-                "name": b.name,
-                "kind": b.kind,
-                "field": b.field,
-                "low": b.low,
-                "high": b.high,
-                "weight": b.weight,
-                "min_df": b.min_df,
-                "max_df": b.max_df,
-            }
-            for b in scorer.blocks
-        ],
-        "abstention": {
-            "label": rule.label,
-            "thresholds": dict(rule.thresholds or {}),
-            "min_known_share": rule.min_known_share,
-        },
-        "n_features": len(scorer.weights.hashes),
-        **facts,
-    }
-
-
-def _manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """The one way to write a manifest; its digest is over itself without the digest."""
-    bare = {key: value for key, value in manifest.items() if key != "digest"}
-    text = json.dumps(bare, ensure_ascii=False, indent=1)
-    bare["digest"] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return (json.dumps(bare, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 
 
 def _probe_records(
@@ -699,30 +537,6 @@ def _dump_pipeline(pipeline: Any, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _digests(work: Path) -> dict[str, dict[str, Any]]:
-    facts = {}
-    for path in sorted(work.iterdir()):
-        if path.name != "manifest.json":
-            data = path.read_bytes()
-            facts[path.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    return facts
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note: str = "") -> None:
     """Move an alias and log it; the caller holds the lock."""
     _reconcile(folder)
@@ -730,7 +544,7 @@ def _point(folder: Path, alias: str, number: str, *, event: str = "alias", note:
     if place.is_symlink():
         raise NoRoom(f"{place}: is a link; make it a folder")
     place.mkdir(exist_ok=True)
-    _replace(folder, place / alias, f"{number}\n".encode())
+    replace_file(folder, place / alias, f"{number}\n".encode())
     _log(folder, event=event, version=number, alias=alias, note=note)
 
 
@@ -756,118 +570,10 @@ def _log(folder: Path, **entry: Any) -> None:
     who = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     place = folder / "log.jsonl"
-    told = _read_file(place, _LOG_BYTES) if os.path.lexists(place) else b""
+    told = read_file(place, _LOG_BYTES) if os.path.lexists(place) else b""
     whole = told[: told.rfind(b"\n") + 1]  # what something else may have torn goes
-    _replace(folder, place, whole + _line({"time": now, **entry, "who": who}).encode())
-
-
-def _replace(folder: Path, place: Path, content: bytes) -> None:
-    """Give a file within a model's folder its new content, or leave it its old one."""
-    fresh = folder / f".moving-{secrets.token_hex(6)}"
-    try:
-        _write_file(fresh, content)
-        fresh.replace(place)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
-    _sync(place.parent)
+    replace_file(folder, place, whole + _line({"time": now, **entry, "who": who}).encode())
 
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=True) + "\n"
-
-
-@contextlib.contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
-    """A folder to write in, gone afterwards unless it was moved.
-
-    A locked file beside it says that its writer lives: the kernel lets go of the lock of one that
-    was killed, in whatever container it ran, and the next writer sweeps what it left.
-    """
-    import fcntl
-
-    work = folder / f".writing-{secrets.token_hex(6)}"
-    with contextlib.ExitStack() as at_the_end:
-        with _locked(folder):
-            _sweep(folder)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(_mark(work), flags, 0o644)
-            at_the_end.callback(os.close, descriptor)
-            at_the_end.callback(_remove, work)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        work.mkdir()
-        yield work
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what writers and movers that are no longer alive left; the caller holds the lock."""
-    works = {folder / path.name.removesuffix(".lock") for path in folder.glob(".writing-*")}
-    for work in works:
-        if not _is_locked(_mark(work)):
-            _remove(work)
-    # Whoever replaces a file holds the lock that the caller holds now.
-    for path in folder.glob(".moving-*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _remove(work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        _mark(work).unlink()
-
-
-def _mark(work: Path) -> Path:
-    return work.with_name(f"{work.name}.lock")
-
-
-def _is_locked(path: Path) -> bool:
-    import fcntl
-
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One mover of aliases at a time. The kernel lets go of the lock of one that was killed."""
-    import fcntl
-
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(folder / ".lock", flags, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise NoRoom(
-                f"{folder}: this file system cannot lock files ({error.strerror}); keep models "
-                "on one that can (a local disk, or NFS 4), and copy finished versions"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    """Errors of the file system as one sentence."""
-    try:
-        yield
-    except KopwijzerError:
-        raise
-    except OSError as error:
-        raise NoRoom(
-            f"{folder}: cannot be written ({error.strerror or error}); "
-            "make room or rights there, or name another folder with --models"
-        ) from error
