@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import ROWS, anything
 from kopwijzer.duplicates import (
+    linked,
     near_duplicate_groups,
     near_duplicate_pairs,
     near_duplicates_across,
@@ -64,10 +65,10 @@ def test_every_pair_of_the_invented_rows_is_found_and_no_other() -> None:
     }
     assert found.items() <= wanted.items()
     # A family of like rows is linked by some of its pairs: the groups are those of all pairs.
-    assert near_duplicate_groups(rows, 0.6) == linked(wanted, len(rows))
+    assert near_duplicate_groups(rows, 0.6) == spread(wanted, len(rows))
 
 
-def linked(pairs: Sequence[tuple[int, int]] | dict[tuple[int, int], float], n: int) -> list[int]:
+def spread(pairs: Sequence[tuple[int, int]] | dict[tuple[int, int], float], n: int) -> list[int]:
     group = list(range(n))
     for i, j in pairs:
         low, high = sorted((group[i], group[j]))
@@ -122,6 +123,11 @@ def test_no_rows_and_one_row() -> None:
     assert list(near_duplicate_pairs([Headline("Genk")])) == []
     assert list(near_duplicates_across([], [Headline("Genk")])) == []
     assert list(near_duplicates_across([Headline("Genk")], [])) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
+def test_links_join_rows_under_the_first_of_them(pairs: list[tuple[int, int]]) -> None:
+    assert linked(10, pairs) == spread(pairs, 10)
 
 
 @given(st.lists(anything, max_size=12))

@@ -8,7 +8,7 @@ that takes 15,000 rows in 2 seconds, and 200,000 in the memory of their texts.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,7 +18,13 @@ import numpy.typing as npt
 from kopwijzer.headlines import Headline
 from kopwijzer.text import gather
 
-__all__ = ["near_duplicate_groups", "near_duplicate_pairs", "near_duplicates_across", "similarity"]
+__all__ = [
+    "linked",
+    "near_duplicate_groups",
+    "near_duplicate_pairs",
+    "near_duplicates_across",
+    "similarity",
+]
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint32]
@@ -84,7 +90,12 @@ def near_duplicates_across(
 
 def near_duplicate_groups(rows: Sequence[Headline], threshold: float = 0.5) -> list[int]:
     """One number per row; rows that are linked by near-duplicates share the number of the first."""
-    parent = list(range(len(rows)))
+    return linked(len(rows), ((i, j) for i, j, _ in near_duplicate_pairs(rows, threshold)))
+
+
+def linked(n: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """One number for each of `n` rows: the first of those that pairs link it with, or itself."""
+    parent = list(range(n))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -92,10 +103,10 @@ def near_duplicate_groups(rows: Sequence[Headline], threshold: float = 0.5) -> l
             i = parent[i]
         return i
 
-    for i, j, _ in near_duplicate_pairs(rows, threshold):
+    for i, j in pairs:
         low, high = sorted((root(i), root(j)))
         parent[high] = low
-    return [root(i) for i in range(len(rows))]
+    return [root(i) for i in range(n)]
 
 
 def similarity(a: Headline, b: Headline) -> float:

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from kopwijzer.duplicates import near_duplicate_groups
+from kopwijzer.duplicates import linked, near_duplicate_groups
 from kopwijzer.headlines import Headline
 from kopwijzer.learning import Split
 from kopwijzer.settings import Settings
@@ -60,18 +59,11 @@ def splits(
 
 def story_groups(rows: Sequence[Headline], settings: Settings) -> list[int]:
     """One number per story: near-duplicates, and rows that name the same group."""
+    named: dict[str, int] = {}
+    same = [
+        (named.setdefault(row.group, number), number)
+        for number, row in enumerate(rows)
+        if row.group
+    ]
     near = near_duplicate_groups(rows, settings.evaluation.near_duplicates)
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for keys in (near, [row.group or None for row in rows]):
-        first: dict[Any, int] = {}
-        for i, key in enumerate(keys):
-            if key is not None:
-                parent[root(i)] = root(first.setdefault(key, i))
-    return [root(i) for i in range(len(rows))]
+    return linked(len(rows), [*enumerate(near), *same])
