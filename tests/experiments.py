@@ -52,7 +52,7 @@ VARIANTS: dict[str, list[str]] = {
     "features of two rows kept": ["features.characters.min_df=2", "features.patterns.min_df=2"],
     "C 4": ["learning.C=4"],
     "C 16": ["learning.C=16"],
-    "no balance": ["learning.balance=0"],
+    "balance 0.4": ["learning.balance=0.4"],
     "full balance": ["learning.balance=1"],
     "5 epochs": ["learning.epochs=5"],
     "20 epochs": ["learning.epochs=20"],

@@ -340,6 +340,19 @@ def test_a_prior_moves_the_log_odds_by_what_it_says() -> None:
     assert np.allclose(moved - plain, shift)
 
 
+def test_a_prior_counts_what_balance_did() -> None:
+    rows = [row for n, row in enumerate(ROWS[:80]) if row["label"] != "other" or n % 3 == 0]
+    counts = Counter(str(row["label"]) for row in rows)
+    assert len(set(counts.values())) > 1
+    flat = "{" + ", ".join(f"{label} = 0.25" for label in counts) + "}"
+    moved = [
+        training.fit(rows, quick("learning.balance=1", *changes)).decision_function(ROWS[:5])
+        for changes in ((), (f"learning.prior={flat}",))
+    ]
+    # Full balance makes every label count alike: a prior that says the same moves nothing.
+    assert np.allclose(moved[1] - moved[0], 0)
+
+
 def test_a_prior_of_a_label_that_no_row_has_is_refused() -> None:
     said = (
         r"^learning\.prior\.quote: no row has that label; the labels are interview, match_report, "

@@ -546,8 +546,10 @@ def _prior_shift(truth: Sequence[str] | Mapping[str, int], settings: Settings) -
             f"learning.prior.{unknown[0]}: no row has that label; the labels are "
             + ", ".join(sorted(counts))
         )
+    # What the model takes for the mix: balance makes the rows of a rare label weigh more.
+    weight = learning.class_weight(counts, settings.learning.balance) or {}
     return {
-        label: float(np.log(share / (counts[label] / counts.total())))
+        label: float(np.log(share / (weight.get(label, 1.0) * counts[label] / counts.total())))
         for label, share in prior.items()
     }
 
