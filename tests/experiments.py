@@ -231,9 +231,10 @@ def _page(n_rows: int, n_real: int, lines: list[str]) -> str:
             "*Grouped CV*: three folds, stories kept together. *Whole beats left out*: four folds "
             "of whole beats, the nearest the corpus has to an unseen desk. *Real*: "
             f"{n_real:,} real headlines of Dutch feeds (2019), labelled by hand and never trained "
-            "on, as answered (abstaining included); *sure* are the rows whose annotators did not "
-            "doubt, 28 of them `club_finance`, so differences under 0.01 there mean nothing. "
-            "AUROC: in scope against `other`; ECE: expected calibration error.",
+            "on, by models without the temperature that `train` folds in, as answered (abstaining "
+            "included); *sure* are the rows whose annotators did not doubt, 28 of them "
+            "`club_finance`, so differences under 0.01 there mean nothing. AUROC: in scope against "
+            "`other`; ECE: expected calibration error.",
             "",
             head,
             "|---|" + "---:|" * 8,

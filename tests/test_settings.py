@@ -278,6 +278,12 @@ def test_what_a_recipe_cannot_extend(tmp_path: Path, text: str, said: str) -> No
         Settings.read(path)
 
 
+def test_faults_of_changes_name_no_file_of_ours() -> None:
+    for recipe in (None, "football-nl", recipe_of(None)):
+        with pytest.raises(BadSettings, match=r"^settings: unknown key 'learning\.c'"):
+            Settings.read(recipe, ["learning.c=1"])
+
+
 def test_the_shipped_corpus_has_a_recipe_of_its_own(tmp_path: Path) -> None:
     for source in (None, shipped("football-nl"), str(shipped("football-nl"))):
         assert recipe_of(source) == shipped("configs") / "football-nl.toml"

@@ -359,6 +359,15 @@ def test_a_prior_of_a_label_that_no_row_has_is_refused() -> None:
     )
     with pytest.raises(BadSettings, match=said):
         training.fit(ROWS[:80], quick("learning.prior={quote = 0.5}"))
+    seen: list[str] = []
+    for more in ((), ("learning.chunk_rows=100",)):
+        with pytest.raises(BadSettings, match=said):
+            training.train(
+                ROWS[:80],
+                quick("learning.prior={quote = 0.5}", *more),
+                progress=lambda what, done, of: seen.append(what),
+            )
+    assert not {"cross-validation", "fit"} & set(seen)  # refused before the work
 
 
 # What is refused -------------------------------------------------------------------------------

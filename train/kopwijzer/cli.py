@@ -142,7 +142,7 @@ ModelsOption = Annotated[
 ]
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", help="Settings file, or a shipped recipe by its name [default]."),
+    typer.Option("--config", help="Settings file, or a shipped recipe by its name."),
 ]
 SetOption = Annotated[
     list[str] | None,

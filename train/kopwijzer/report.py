@@ -55,7 +55,6 @@ class Measured:
 
 def files(
     manifest: Mapping[str, Any],
-    settings: Settings,
     measured: Measured,
     strongest: Any,
     history: Mapping[str, Any] | None = None,
@@ -80,7 +79,7 @@ def files(
         language=str(manifest.get("language") or "en"),
     )
     texts = {
-        "config.toml": settings.to_toml(),
+        "config.toml": Settings.from_mapping(manifest["settings"]).to_toml(),
         "report.json": json.dumps(numbers, ensure_ascii=False, indent=1) + "\n",
         "report.html": drawn,
         "README.md": card.render(manifest, numbers),

@@ -159,10 +159,13 @@ class Settings(_Section):
             The file cannot be read, or a key or value is wrong; the message names the nearest
             known key.
         """
-        tree = _read(_shipped_recipe("default") if path is None else _recipe(path))
+        file = _shipped_recipe("default") if path is None else _recipe(path)
+        tree = _read(file)
         for change in changes:
             _apply(tree, change)
-        return cls.from_mapping(tree, where="settings" if path is None else str(path))
+        # What is wrong with a recipe of ours came in by the changes.
+        ours = file.parent == shipped("configs")
+        return cls.from_mapping(tree, where="settings" if ours else str(file))
 
     @classmethod
     def from_mapping(cls, tree: Mapping[str, Any], where: str = "settings") -> "Settings":

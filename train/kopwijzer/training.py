@@ -119,9 +119,7 @@ def _save(
         pipeline=pipeline,
         probes=_probes(rows),
         facts=facts,
-        files=lambda manifest: report.files(
-            manifest, Settings.from_mapping(facts["settings"]), measured, strongest, history
-        ),
+        files=lambda manifest: report.files(manifest, measured, strongest, history),
         models=models,
     )
     say("save", 1, 1)
@@ -142,6 +140,7 @@ def _train_in_chunks(
             "from; take either out, or set abstention.min_confidence"
         )
     with Spool.of(source, settings, say) as spool:
+        _check_prior(spool.counts, settings)
         say("fit", 0, 1)
         pipeline = learning.fit_in_chunks(
             lambda: spool.chunks("train"), **learning_arguments(settings)
@@ -204,6 +203,8 @@ def read_labelled(source: Any, settings: Settings) -> list[Headline]:
     ------
     BadRows
         Rows break the rules, there are none, or all have the same label or the same text.
+    BadSettings
+        A prior is set for a label that no row has.
     """
     if source is None:
         source = shipped("football-nl")
@@ -221,6 +222,7 @@ def read_labelled(source: Any, settings: Settings) -> list[Headline]:
     fault = unlearnable(counts, len({(row.headline, row.teaser) for row in rows}))
     if fault is not None:
         raise BadRows(where, [fault])
+    _check_prior(counts, settings)
     return rows
 
 
@@ -434,7 +436,7 @@ def _learning_curve(
     return points
 
 
-# Facts --------------------------------------------------------------------------
+# Facts -----------------------------------------------------------------------------------------
 
 
 def _facts(
@@ -540,18 +542,22 @@ def _prior_shift(truth: Sequence[str] | Mapping[str, int], settings: Settings) -
     labels of the training rows or their counts (Saerens, Latinne and Decaestecker 2002, Adjusting
     the outputs of a classifier to new a priori probabilities)."""
     prior, counts = settings.learning.prior, Counter(truth)
-    unknown = sorted(prior.keys() - counts.keys())
-    if unknown:
-        raise BadSettings(
-            f"learning.prior.{unknown[0]}: no row has that label; the labels are "
-            + ", ".join(sorted(counts))
-        )
     # What the model takes for the mix: balance makes the rows of a rare label weigh more.
     weight = learning.class_weight(counts, settings.learning.balance) or {}
     return {
         label: float(np.log(share / (weight.get(label, 1.0) * counts[label] / counts.total())))
         for label, share in prior.items()
     }
+
+
+def _check_prior(counts: Mapping[str, int], settings: Settings) -> None:
+    """Refuse a prior of a label that no row has: before the work, not after it."""
+    unknown = sorted(settings.learning.prior.keys() - counts.keys())
+    if unknown:
+        raise BadSettings(
+            f"learning.prior.{unknown[0]}: no row has that label; the labels are "
+            + ", ".join(sorted(counts))
+        )
 
 
 def _plain(row: Headline | Mapping[str, Any]) -> Mapping[str, Any]:
